@@ -16,7 +16,7 @@ func TestAudit_RecordsCommands(t *testing.T) {
 	for _, args := range [][]string{
 		{"request", "--application-id", "A-1"}, {"request", "--application-id", "A-2"},
 		{"import", people, "--batch", "spring"}, {"import", people, "--batch", "autumn", "--dry-run"},
-		{"account", "pause"}, {"account", "resume"}, {"account", "rate", "20/s"}, {"account", "rate"}, {"account", "rate", "--reset"}, {"account", "status"},
+		{"account", "pause", "--reason", " a new host "}, {"account", "pause"}, {"account", "resume"}, {"account", "rate", "20/s"}, {"account", "rate"}, {"account", "rate", "--reset"}, {"account", "status"},
 		{"batch", "pause", "spring"}, {"batch", "resume", "spring"}, {"batch", "retry", "spring"}, {"batch", "refresh", "spring"}, {"batch", "refresh", "spring", "--dry-run"},
 		{"batch", "cancel", "spring", "--yes"},
 		{"failed", "retry", "--batch", "spring", "--reason", "timeout"}, {"failed", "drop", "--all"}, {"failed", "drop", "--all", "--dry-run"},
@@ -38,7 +38,7 @@ func TestAudit_RecordsCommands(t *testing.T) {
 		got = append(got, strings.TrimSpace(line.Action+" "+line.Target))
 	}
 	want := []string{
-		"batches.import spring", "account.pause", "account.resume", "account.rate 20/s", "account.rate reset",
+		"batches.import spring", "account.pause a new host", "account.pause", "account.resume", "account.rate 20/s", "account.rate reset",
 		"batches.pause spring", "batches.resume spring", "batches.retry spring", "batches.refresh spring", "batches.cancel spring",
 		"failed.retry --reason timeout --batch spring", "failed.drop --all", "held.drop --since 2h",
 		"callbacks.retry --host shop.example", "callbacks.drop --all", "results.replay --batch spring",

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/kyclink/kyclink/internal/activity"
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/legible"
 )
@@ -28,9 +29,6 @@ func (a *API) showAccount(ctx context.Context, c *call) error {
 	return c.json(http.StatusOK, s)
 }
 
-// maxPauseReason is the size of the reason of a pause in bytes.
-const maxPauseReason = 200
-
 // pauseAccount closes the gate. The body, which may be missing, says why.
 func (a *API) pauseAccount(c *call) error {
 	if err := c.onlyQuery(); err != nil {
@@ -44,7 +42,7 @@ func (a *API) pauseAccount(c *call) error {
 			return err
 		}
 	}
-	if wrong := legible.WrongName(pause.Reason, maxPauseReason); pause.Reason != "" && wrong != "" {
+	if wrong := legible.WrongName(pause.Reason, admission.MaxPauseReason); pause.Reason != "" && wrong != "" {
 		return wrongValue("reason", wrong)
 	}
 	return a.changeAccount(c, "account.pause", pause.Reason, func(ctx context.Context) error {
@@ -129,4 +127,22 @@ func (a *API) getGateHistory(c *call) error {
 	}
 	slices.Reverse(s.History)
 	return c.json(http.StatusOK, gateHistory{s.History})
+}
+
+// getActivity returns the links and faults of each minute of the last hour, and when the gate
+// was closed.
+func (a *API) getActivity(c *call) error {
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
+	defer cancel()
+	hour, err := a.Stores.Activity.Hour(ctx)
+	if err != nil {
+		return err
+	}
+	if hour.Closed == nil {
+		hour.Closed = []activity.Period{}
+	}
+	return c.json(http.StatusOK, hour)
 }

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/account"
+	"github.com/kyclink/kyclink/internal/activity"
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/audit"
+	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/results"
 )
 
@@ -163,4 +165,38 @@ func TestAudit_IsListedFromTheLatestOn(t *testing.T) {
 		s.expect(s.send("GET", "/v1/audit?"+query, ""), http.StatusBadRequest, "invalid")
 	}
 	s.expect(s.send("GET", "/v1/audit", "", "Authorization", "Bearer enqueue,operate"), http.StatusForbidden, "forbidden")
+}
+
+func TestActivity_IsThatOfTheLastHour(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	read := func() activity.Hour {
+		t.Helper()
+		a := s.expect(s.send("GET", "/v1/account/activity", ""), http.StatusOK, "")
+		if strings.Contains(string(a.body), "null") {
+			t.Errorf("got %s", a.body)
+		}
+		return decode[activity.Hour](t, a)
+	}
+	if h := read(); len(h.Minutes) != 60 || h.At.IsZero() || len(h.Closed) != 0 {
+		t.Errorf("got %+v, want 60 minutes without activity", h)
+	}
+	var c activity.Counter
+	c.Created()
+	c.Created()
+	c.Failed(fault.Timeout)
+	s.Must(s.ledger.Activity.Flush(t.Context(), &c))
+	s.expect(s.send("POST", "/v1/account/pause", ""), http.StatusOK, "")
+	h, created, faults := read(), 0, 0
+	for _, m := range h.Minutes {
+		created, faults = created+m.Created, faults+m.Faults[fault.Timeout]
+	}
+	if created != 2 || faults != 1 || len(h.Closed) > 1 {
+		t.Errorf("got %d links, %d faults, and %+v; want 2, 1, and the pause", created, faults, h.Closed)
+	}
+	s.Eventually("the pause lasts", func() bool {
+		h := read()
+		return len(h.Closed) == 1 && h.Closed[0].Reason == fault.Paused && h.Closed[0].Lasts
+	})
+	s.expect(s.send("GET", "/v1/account/activity", "", "Authorization", "Bearer operate"), http.StatusForbidden, "forbidden")
 }

@@ -42,6 +42,7 @@ func (a *API) postAction(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.unchanged = true // until the audit trail and the action are written
 	ctx, stop := a.longCall(c)
 	defer stop(nil)
 	planning, cancel := context.WithTimeout(ctx, actionTimeout)
@@ -62,6 +63,7 @@ func (a *API) postAction(c *call) error {
 	if plan.Token != asked.Token {
 		return setChanged(plan.Count)
 	}
+	c.unchanged = false
 	for _, target := range asked.Targets() {
 		if err := a.record(ctx, c, asked.Kind.Audited(), target); err != nil {
 			return err

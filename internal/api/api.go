@@ -214,6 +214,7 @@ func (a *API) routes() []route {
 		{"PUT", "/v1/account/rate", apikey.Operate, a.setRate},
 		{"DELETE", "/v1/account/rate", apikey.Operate, a.resetRate},
 		{"GET", "/v1/account/history", apikey.Read, a.getGateHistory},
+		{"GET", "/v1/account/activity", apikey.Read, a.getActivity},
 		{"GET", "/v1/workers", apikey.Read, a.listWorkers},
 		{"GET", "/v1/results/groups", apikey.Read, a.listGroups},
 		{"GET", "/v1/audit", apikey.Read, a.listChanges},

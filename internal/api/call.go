@@ -46,6 +46,7 @@ type call struct {
 	// presented is the key with its secret, to check later whether it was revoked.
 	presented string
 	unlogged  bool  // log skips it: logRefused logs it, at a limited rate
+	unchanged bool  // it changes nothing, although its method could
 	status    int   // of the response; 0 before it has begun
 	cause     error // for the log
 }
@@ -223,7 +224,7 @@ func (c *call) fail(err error) {
 		panic(http.ErrAbortHandler)
 	}
 	p := problemOf(err)
-	if authenticated := c.key.ID != ""; authenticated && !c.isRead() {
+	if authenticated := c.key.ID != ""; authenticated && !c.isRead() && !c.unchanged {
 		p.markUncertain()
 	}
 	c.cause = p.cause

@@ -85,15 +85,12 @@ func (c *Console) gateChanges(ctx context.Context, history []admission.HistoryEn
 	return changes, nil
 }
 
-// maxPauseReason is the size of the reason of a pause in bytes.
-const maxPauseReason = 200
-
 func (c *Console) pauseAccount(ctx context.Context, v *visit) error {
 	if err := v.confirmed(c.Stores.Keys.Account); err != nil {
 		return err
 	}
 	reason := strings.TrimSpace(v.r.PostFormValue("reason"))
-	if wrong := legible.WrongName(reason, maxPauseReason); reason != "" && wrong != "" {
+	if wrong := legible.WrongName(reason, admission.MaxPauseReason); reason != "" && wrong != "" {
 		return &pageError{http.StatusUnprocessableEntity, "Reason not accepted", "The reason " + wrong + ". Nothing was changed."}
 	}
 	return c.steerAccount(ctx, v, "account.pause", reason, "account_paused", func(ctx context.Context) error {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -19,7 +18,6 @@ import (
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/input"
-	"github.com/kyclink/kyclink/internal/output"
 	"github.com/kyclink/kyclink/internal/transfer"
 )
 
@@ -79,10 +77,7 @@ func (c *Console) exportWorkbook(ctx context.Context, v *visit, export bulk.Expo
 	defer func() { _ = os.RemoveAll(dir) }() // a later request removes what is left
 	path := filepath.Join(dir, "export.xlsx")
 	if _, err := export.WriteFile(ctx, path, nil); err != nil {
-		if _, full := errors.AsType[*output.Error](err); full {
-			err = c.noTemporaryFile(err)
-		}
-		return err
+		return c.fileError(err)
 	}
 	return c.sendFile(ctx, v, path, fileName(b, input.XLSX), input.XLSX)
 }
@@ -112,12 +107,12 @@ func (c *Console) attachment(v *visit, name string, format input.Format) {
 func (c *Console) sendFile(ctx context.Context, v *visit, path, name string, format input.Format) error {
 	file, err := os.Open(path)
 	if err != nil {
-		return err
+		return c.noTemporaryFile(err)
 	}
 	defer func() { _ = file.Close() }() // it was read only
 	info, err := file.Stat()
 	if err != nil {
-		return err
+		return c.noTemporaryFile(err)
 	}
 	c.attachment(v, name, format)
 	v.w.Header().Set("Content-Length", strconv.FormatInt(info.Size(), 10))

@@ -125,7 +125,7 @@ func (c *Console) downloadRejects(ctx context.Context, v *visit) error {
 		return &pageError{http.StatusUnprocessableEntity, "File cannot be used", problem}
 	}
 	if err != nil {
-		return err
+		return c.fileError(err)
 	}
 	if result.Counts.Rejected() == 0 {
 		return &pageError{http.StatusConflict, "No rejected rows", "Every row of the file is accepted, or was accepted before."}

@@ -25,6 +25,7 @@ import (
 	"github.com/kyclink/kyclink/internal/column"
 	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/legible"
+	"github.com/kyclink/kyclink/internal/output"
 	"github.com/kyclink/kyclink/internal/transfer"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -163,6 +164,15 @@ func (u *upload) remove() { _ = os.RemoveAll(u.dir) }
 func (c *Console) noTemporaryFile(err error) error {
 	c.Log.Error("temporary file cannot be written; set TMPDIR to a writable directory with space", zap.Error(err))
 	return &pageError{http.StatusInsufficientStorage, "No space for the file", "The server cannot store the file during the transfer: its directory for temporary files is missing, read-only or full. Nothing was changed."}
+}
+
+// fileError returns the error of a step that writes a temporary file: if it could not write
+// it, that is explained.
+func (c *Console) fileError(err error) error {
+	if _, unwritten := errors.AsType[*output.Error](err); unwritten {
+		return c.noTemporaryFile(err)
+	}
+	return err
 }
 
 // bodyError explains why a file was not received completely.

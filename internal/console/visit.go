@@ -95,7 +95,7 @@ func (c *Console) fail(v *visit, err error) {
 	if !ok {
 		c.Log.Warn("console page failed", zap.String("route", v.r.Pattern), zap.String("request_id", v.requestID()), zap.Error(err))
 		shown = &pageError{http.StatusServiceUnavailable, "Redis does not answer", "The page could not be read completely. Try again in a few seconds."}
-		if !isRead(v.r) {
+		if changes(v.r) {
 			shown.Text = "It is not certain whether your change was made. Look at the page again in a few seconds."
 		}
 	}
@@ -105,6 +105,16 @@ func (c *Console) fail(v *visit, err error) {
 }
 
 func isRead(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
+
+// changes reports whether a request may have changed something. Some forms only read, but are
+// sent with POST: what is in them is too large for an address, or must not be in one.
+func changes(r *http.Request) bool {
+	switch r.Pattern {
+	case "POST /sign-in", "POST /request/reveal", "POST /actions/plan", "POST /batches/check", "POST /batches/rejects", "POST /batch/export":
+		return false
+	}
+	return !isRead(r)
+}
 
 // requestID returns the ID that the log has for the request.
 func (v *visit) requestID() string { return v.w.Header().Get("X-Request-Id") }
