@@ -6,7 +6,7 @@
 -- For each row: id
 -- Returns for each row the header, '' without a record, and the reason, '' without one.
 --
--- uses: record
+-- uses: keys, record
 local reasons = unpack(ARGV, 1, 1)
 local found = {}
 for i = 2, #ARGV do
