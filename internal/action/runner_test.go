@@ -135,6 +135,43 @@ func (c *cut) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 	}
 }
 
+// An action has one runner at a time, until that one gives it up or its lease expires.
+func TestTake_LeavesAnActionToItsRunner(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.restore("spring", 0, 3, request.Failed, "timeout")
+	id := h.start(everything).ID
+	leases := map[string]lease{}
+	for name, length := range map[string]time.Duration{"one": time.Minute, "two": time.Minute, "brief": time.Millisecond} {
+		leases[name] = lease{rdb: h.Redis, keys: h.Keys, id: id, runner: name, length: length}
+	}
+	expect := func(name string, want bool) {
+		t.Helper()
+		_, ok, err := leases[name].take(t.Context())
+		if h.Must(err); ok != want {
+			t.Errorf("%s takes the action: %v, want %v", name, ok, want)
+		}
+	}
+	expect("one", true)
+	expect("two", false)
+	expect("one", true)
+	_, err := leases["one"].save(t.Context(), progress{release: true})
+	h.Must(err)
+	expect("two", true)
+	expect("one", false)
+	if state, err := leases["one"].save(t.Context(), progress{counted: Counts{Done: 3}}); err != nil || state != "lost" || h.get(id).Counts.Done != 0 {
+		t.Errorf("a runner without the lease stores what it has counted: %s, %v, %+v", state, err, h.get(id))
+	}
+	_, err = leases["two"].save(t.Context(), progress{release: true})
+	h.Must(err)
+	expect("brief", true)
+	h.Eventually("its lease expires", func() bool {
+		_, ok, err := leases["one"].take(t.Context())
+		h.Must(err)
+		return ok
+	})
+}
+
 // A stopped runner leaves its action to others at once, whatever its lease.
 func TestRunner_LeavesItsActionWhenItStops(t *testing.T) {
 	t.Parallel()
