@@ -131,7 +131,7 @@ func (a *listAction[T]) start(cmd *cobra.Command, e *engine) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: 0 %s\n", changes(a.kind).verb)
 		return nil
 	}
-	started, err := actions.Start(ctx, plan, whoami())
+	started, err := actions.Start(ctx, plan, plan.Token, whoami())
 	if _, busy := errors.AsType[*action.BusyError](err); busy {
 		return fmt.Errorf("%w; to list them: kyclink actions list", err)
 	}

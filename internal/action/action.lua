@@ -3,6 +3,9 @@
 -- uses: keys, clock
 local function action_key(id) return tag .. ':action:' .. id end
 
+-- The ID of the action that a plan's token has started. It is kept as long as the action.
+local function token_key(token) return tag .. ':actions:token:' .. token end
+
 -- All actions, and those that have a runner's work left, by the time of their start: running
 -- ones, and aborted ones with a page that is not counted.
 local function actions_key() return tag .. ':actions' end
@@ -21,6 +24,8 @@ local function end_action(id, state, message)
   local key = action_key(id)
   redis.call('HSET', key, 'state', state, 'ended', ms(now), 'message', message)
   redis.call('PEXPIRE', key, ms(ACTION_KEPT))
+  local token = redis.call('HGET', key, 'token')
+  if token then redis.call('PEXPIRE', token_key(token), ms(ACTION_KEPT)) end
 end
 
 -- uncounted reports whether a runner has begun a page of an action, and has not stored how

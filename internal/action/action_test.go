@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,16 +80,18 @@ func TestPlan_TokenChangesWithTheSet(t *testing.T) {
 	h.restore("spring", 0, 10, request.Failed, "timeout")
 	all := Request{Kind: RetryFailed, Filter: Filter{All: true}}
 	first := h.plan(all)
-	if again := h.plan(all); again.Token != first.Token || again.Count != 10 {
+	if again := h.plan(all); !again.Matches(first.Token) || again.Token == first.Token || again.Count != 10 {
 		t.Errorf("got %+v, then %+v for the same set", first, again)
 	}
-	seen := map[string]bool{first.Token: true}
+	seen := []Plan{first}
 	expectNew := func(what string, p Plan) {
 		t.Helper()
-		if seen[p.Token] {
-			t.Errorf("%s: the token is that of another set", what)
+		for _, other := range seen {
+			if p.Matches(other.Token) {
+				t.Errorf("%s: the token is that of another set", what)
+			}
 		}
-		seen[p.Token] = true
+		seen = append(seen, p)
 	}
 	drop := all
 	drop.Kind = DropFailed
@@ -97,8 +100,53 @@ func TestPlan_TokenChangesWithTheSet(t *testing.T) {
 	expectNew("one more", h.plan(all))
 	_, _, err := h.store.operator.Retry(t.Context(), h.Record("A-0010"))
 	h.Must(err)
-	if p := h.plan(all); p.Token != first.Token {
-		t.Error("the token is another one although the set is the first again")
+	p := h.plan(all)
+	if !p.Matches(first.Token) {
+		t.Error("the token does not match although the set is the first again")
+	}
+	for _, wrong := range []string{"", "-", first.digest, first.digest + "-", first.Token + "x", strings.Replace(first.Token, "-", "+", 1)} {
+		if p.Matches(wrong) {
+			t.Errorf("the token %q matches", wrong)
+		}
+	}
+}
+
+func TestStart_StartsOneActionForAToken(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.restore("spring", 0, 20, request.Failed, "timeout")
+	all := Request{Kind: RetryFailed, Filter: Filter{All: true}}
+	first, second := h.plan(all), h.plan(all)
+	started := make([]Action, 8)
+	var clicks sync.WaitGroup
+	for i := range started {
+		clicks.Go(func() { started[i] = h.startPlan(first) })
+	}
+	clicks.Wait()
+	for _, a := range started {
+		if a.ID == "" || a.ID != started[0].ID {
+			t.Fatalf("one token has started %s and %s", started[0].ID, a.ID)
+		}
+	}
+	expect := func(kind Kind, token, want string) {
+		t.Helper()
+		if a, ok, err := h.store.Started(t.Context(), kind, token); err != nil || ok != (want != "") || ok && a.ID != want {
+			t.Errorf("got action %q, %v, %v; want %q", a.ID, ok, err, want)
+		}
+	}
+	expect(RetryFailed, first.Token, started[0].ID)
+	expect(DropFailed, first.Token, "")
+	expect(RetryFailed, second.Token, "")
+	if other := h.startPlan(second); other.ID == started[0].ID {
+		t.Error("another dry run of the same set starts no action of its own")
+	}
+	h.run()
+	h.expectCounts(h.wait(started[0].ID), Done, 20, 20, 0)
+	if a := h.startPlan(first); a.ID != started[0].ID || a.State != Done {
+		t.Errorf("after its end the token starts %+v", a)
+	}
+	if left := h.Redis.TTL(t.Context(), h.Keys.ActionToken(first.Token)).Val(); left <= 0 {
+		t.Errorf("the token is kept for %v after the end of its action", left)
 	}
 }
 

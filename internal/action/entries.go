@@ -3,12 +3,14 @@ package action
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/deadletter"
@@ -174,8 +176,10 @@ func compare(a, b place) int { return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compar
 
 // Plan is what an action would change.
 type Plan struct {
-	Count int    `json:"count"`
-	Token string `json:"token"` // a digest of the entries, with their generations and runs
+	Count int `json:"count"`
+	// Token starts the action, once. It has a digest of the entries with their generations and
+	// runs, and a random part, which another plan of the same entries does not have.
+	Token string `json:"token"`
 	// Unreadable is how many more entries may match, but cannot be decoded; the action will
 	// skip them.
 	Unreadable int `json:"unreadable,omitempty"`
@@ -183,6 +187,12 @@ type Plan struct {
 	Unmatched []string `json:"unmatched_ids,omitempty"`
 
 	request Request
+	digest  string
+}
+
+// Matches reports whether the plan of a token had the same entries as this one.
+func (p Plan) Matches(token string) bool {
+	return len(token) == len(p.Token) && strings.HasPrefix(token, p.digest+"-")
 }
 
 // Plan reads the entries that an action would change. It fails with *InvalidError if the
@@ -214,7 +224,8 @@ func (s *Store) Plan(ctx context.Context, r Request) (p Plan, err error) {
 			}
 		}
 	}
-	p.Token = hex.EncodeToString(digest.Sum(nil)[:16])
+	p.digest = hex.EncodeToString(digest.Sum(nil)[:16])
+	p.Token = p.digest + "-" + rand.Text()
 	return p, nil
 }
 

@@ -64,7 +64,13 @@ func (h *harness) plan(r Request) Plan {
 // start plans and starts an action.
 func (h *harness) start(r Request) Action {
 	h.Helper()
-	a, err := h.store.Start(h.Context(), h.plan(r), "the test")
+	return h.startPlan(h.plan(r))
+}
+
+// startPlan starts the action of a plan.
+func (h *harness) startPlan(p Plan) Action {
+	h.Helper()
+	a, err := h.store.Start(h.Context(), p, p.Token, "the test")
 	h.Must(err)
 	return a
 }

@@ -274,7 +274,8 @@ func TestStart_LimitsWhatRunsAndIsKept(t *testing.T) {
 	for range MaxRunning {
 		started = append(started, h.start(everything).ID)
 	}
-	_, err := h.store.Start(t.Context(), h.plan(everything), "the test")
+	plan := h.plan(everything)
+	_, err := h.store.Start(t.Context(), plan, plan.Token, "the test")
 	if _, busy := errors.AsType[*BusyError](err); !busy {
 		t.Fatalf("got %v, want that too many run", err)
 	}

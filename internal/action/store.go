@@ -3,6 +3,7 @@ package action
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -43,8 +44,10 @@ func (*BusyError) Error() string {
 	return fmt.Sprintf("%d actions are running; wait until one is done, or abort one", MaxRunning)
 }
 
-// Start starts an action, which runners of the workers carry out. by is who started it.
-func (s *Store) Start(ctx context.Context, p Plan, by string) (Action, error) {
+// Start starts an action, which runners of the workers carry out. The token is that of the
+// plan, or of an earlier plan that it matches. If the token has started an action before, by
+// a double click or a repeated request, Start returns that one. by is who starts it.
+func (s *Store) Start(ctx context.Context, p Plan, token, by string) (Action, error) {
 	r := p.request
 	filter, err := json.Marshal(r.Filter)
 	if err != nil {
@@ -61,17 +64,30 @@ func (s *Store) Start(ctx context.Context, p Plan, by string) (Action, error) {
 		return Action{}, fmt.Errorf("make the ID of an action: %w", err)
 	}
 	started, err := startScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
-		"id": id.String(), "kind": string(r.Kind), "by": by, "rate": r.Rate, "filter": filter, "ids": ids,
+		"id": id.String(), "token": token, "kind": string(r.Kind), "by": by, "rate": r.Rate, "filter": filter, "ids": ids,
 		"matched": p.Count + p.Unreadable, "selected": len(r.IDs), "most_running": MaxRunning, "most_kept": maxKept,
-	}).Bool()
+	}).Text()
 	if err != nil {
 		return Action{}, fmt.Errorf("start an action: %w", err)
 	}
-	if !started {
+	if started == "" {
 		return Action{}, &BusyError{}
 	}
-	a, _, err := s.Get(ctx, id.String())
+	a, _, err := s.Get(ctx, started)
 	return a, err
+}
+
+// Started returns the action of a kind that a token has started; ok is false if there is none.
+func (s *Store) Started(ctx context.Context, kind Kind, token string) (a Action, ok bool, err error) {
+	id, err := s.rdb.Get(ctx, s.keys.ActionToken(token)).Result()
+	if errors.Is(err, redis.Nil) {
+		return a, false, nil
+	}
+	if err != nil {
+		return a, false, fmt.Errorf("read which action was started: %w", err)
+	}
+	a, ok, err = s.Get(ctx, id)
+	return a, ok && a.Kind == kind, err
 }
 
 // Running finds a running action that was started with the same kind and filter, but for the

@@ -45,6 +45,9 @@ func (a *API) postAction(c *call) error {
 	c.unchanged = true // until the audit trail and the action are written
 	ctx, stop := a.longCall(c)
 	defer stop(nil)
+	if ok, err := a.showStarted(ctx, c, asked); err != nil || ok {
+		return err
+	}
 	planning, cancel := context.WithTimeout(ctx, actionTimeout)
 	defer cancel()
 	plan, err := a.actions.Plan(planning, asked.Request)
@@ -60,7 +63,10 @@ func (a *API) postAction(c *call) error {
 	if asked.DryRun {
 		return c.json(http.StatusOK, plan)
 	}
-	if plan.Token != asked.Token {
+	if !plan.Matches(asked.Token) {
+		if ok, err := a.showStarted(ctx, c, asked); err != nil || ok { // it has changed them meanwhile
+			return err
+		}
 		return setChanged(plan.Count)
 	}
 	c.unchanged = false
@@ -71,15 +77,35 @@ func (a *API) postAction(c *call) error {
 	}
 	starting, cancelStart := context.WithTimeout(ctx, a.timeout)
 	defer cancelStart()
-	started, err := a.actions.Start(starting, plan, c.key.Name)
+	started, err := a.actions.Start(starting, plan, asked.Token, c.key.Name)
 	if busy, ok := errors.AsType[*action.BusyError](err); ok {
 		return tooManyActions(busy)
 	}
 	if err != nil {
 		return err
 	}
+	return c.started(http.StatusCreated, started)
+}
+
+// showStarted responds with the action that the token has started before; ok is false if there
+// is none.
+func (a *API) showStarted(ctx context.Context, c *call, asked actionRequest) (ok bool, err error) {
+	if asked.DryRun {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	started, ok, err := a.actions.Started(ctx, asked.Kind, asked.Token)
+	if err != nil || !ok {
+		return false, err
+	}
+	return true, c.started(http.StatusOK, started)
+}
+
+// started responds with an action and its path.
+func (c *call) started(status int, started action.Action) error {
 	c.Header().Set("Location", "/v1/actions/"+started.ID)
-	return c.json(http.StatusCreated, started)
+	return c.json(status, started)
 }
 
 // actionRequest reads the body of a request for an action.

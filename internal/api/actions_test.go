@@ -136,6 +136,47 @@ func TestActions_AreRefusedWhenTheSetHasChanged(t *testing.T) {
 	s.expect(s.startAction(retry, s.dryRun(retry).Token), http.StatusCreated, "")
 }
 
+// A request that is repeated, such as after a lost answer, starts nothing more.
+func TestActions_AreStartedOnceByAToken(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	s.failRange("spring", 0, 5)
+	const retry = `{"kind":"retry_failed","filter":{"batch":"spring"}}`
+	plan := s.dryRun(retry)
+	started := decode[action.Action](t, s.expect(s.startAction(retry, plan.Token), http.StatusCreated, ""))
+	audited := len(s.trail.actions())
+	expectSame := func(state action.State) {
+		t.Helper()
+		again := s.expect(s.startAction(retry, plan.Token), http.StatusOK, "")
+		if a := decode[action.Action](t, again); a.ID != started.ID || a.State != state || again.Header.Get("Location") != "/v1/actions/"+started.ID {
+			t.Errorf("the same token is answered at %s with %+v, want %s that is %s", again.Header.Get("Location"), a, started.ID, state)
+		}
+	}
+	expectSame(action.Running)
+	s.startWorker(simulator.Script{}, 200)
+	s.Eventually("the action is done", func() bool {
+		return decode[action.Action](t, s.expect(s.send("GET", "/v1/actions/"+started.ID, ""), http.StatusOK, "")).State == action.Done
+	})
+	expectSame(action.Done) // although the set has changed
+	s.expect(s.startAction(strings.Replace(retry, "retry_", "drop_", 1), plan.Token), http.StatusConflict, "set_changed")
+	if list := decode[actionPage](t, s.expect(s.send("GET", "/v1/actions", ""), http.StatusOK, "")); len(list.Actions) != 1 || len(s.trail.actions()) != audited {
+		t.Errorf("the actions are %+v, the audit trail is %v; want one of each", list.Actions, s.trail.actions())
+	}
+}
+
+func TestActions_AreReadWithTheScopeRead(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	s.failRange("spring", 0, 3)
+	const drop = `{"kind":"drop_failed","filter":{"all":true}}`
+	path := "/v1/actions/" + decode[action.Action](t, s.expect(s.startAction(drop, s.dryRun(drop).Token), http.StatusCreated, "")).ID
+	for _, address := range []string{"/v1/actions", path} {
+		s.expect(s.send("GET", address, "", "Authorization", "Bearer read"), http.StatusOK, "")
+		s.expect(s.send("GET", address, "", "Authorization", "Bearer enqueue"), http.StatusForbidden, "forbidden")
+	}
+	s.expect(s.send("POST", path+"/abort", "", "Authorization", "Bearer read"), http.StatusForbidden, "forbidden")
+}
+
 func TestActions_AreListedAndAborted(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)

@@ -230,7 +230,7 @@ func (a *API) startAction(ctx context.Context, c *call, r action.Request) (start
 	if err != nil || plan.Count == 0 {
 		return started, false, err
 	}
-	started, err = a.actions.Start(ctx, plan, c.key.Name)
+	started, err = a.actions.Start(ctx, plan, plan.Token, c.key.Name)
 	if busy, full := errors.AsType[*action.BusyError](err); full {
 		return started, false, tooManyActions(busy)
 	}

@@ -45,10 +45,17 @@ func newBusySystem(t *testing.T) *system {
 	account.Client = tasks.NewClient(account.Redis, tasks.Config{Account: account.Keys.Account, Callbacks: tasks.Callbacks{
 		Hosts: []string{"127.0.0.1"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	}})
-	s := startSystem(t, account, simulator.New(simulator.Config{Script: someFaults}), nil,
-		"KYCLINK_CALLBACK_HOSTS=127.0.0.1", "KYCLINK_CALLBACK_ALLOW_CIDRS=127.0.0.0/8", "KYCLINK_CALLBACK_SECRET=whsec_"+base64.StdEncoding.EncodeToString(make([]byte, 24)))
+	s := startSystem(t, account, simulator.New(simulator.Config{Script: someFaults}), nil, callbackSettings()...)
 	s.populate()
 	return s
+}
+
+// callbackSecret signs the callbacks of a system with [callbackSettings].
+var callbackSecret = "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 24))
+
+// callbackSettings permit callbacks to receivers of the tests.
+func callbackSettings() []string {
+	return []string{"KYCLINK_CALLBACK_HOSTS=127.0.0.1", "KYCLINK_CALLBACK_ALLOW_CIDRS=127.0.0.0/8", "KYCLINK_CALLBACK_SECRET=" + callbackSecret}
 }
 
 // populate brings an account of a system without workers into that state.
@@ -150,7 +157,7 @@ func (s *system) startAction(r action.Request) {
 	}
 	plan, err := store.Plan(s.Context(), r)
 	s.Must(err)
-	started, err := store.Start(s.Context(), plan, "Mara")
+	started, err := store.Start(s.Context(), plan, plan.Token, "Mara")
 	s.Must(err)
 	s.Eventually("the action is done", func() bool {
 		a, _, err := store.Get(s.Context(), started.ID)

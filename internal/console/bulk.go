@@ -248,21 +248,29 @@ func (c *Console) tallyOf(ctx context.Context, r action.Request) (tally, error) 
 	return count.within(ctx, planTally)
 }
 
-// startAction starts the action of a dry run, if it would still change the same.
+// startAction starts the action of a dry run, if it would still change the same. The second
+// click of a double click leads to the action that the first one has started.
 func (c *Console) startAction(ctx context.Context, v *visit) error {
-	if kindTexts()[action.Kind(v.r.PostFormValue("kind"))].Drops {
+	kind, token := action.Kind(v.r.PostFormValue("kind")), v.r.PostFormValue("token")
+	if kindTexts()[kind].Drops {
 		if err := v.confirmed(c.Stores.Keys.Account); err != nil {
 			return err
 		}
+	}
+	if started, ok, err := c.actions.Started(ctx, kind, token); err != nil || ok {
+		return v.toAction(started, err)
 	}
 	d, err := c.plan(ctx, v)
 	if err != nil {
 		return err
 	}
-	if d.Plan.Token != v.r.PostFormValue("token") {
+	if !d.Plan.Matches(token) {
+		if started, ok, err := c.actions.Started(v.r.Context(), kind, token); err != nil || ok { // it has changed them meanwhile
+			return v.toAction(started, err)
+		}
 		d.Changed = true
 		d.Was, _ = strconv.Atoi(v.r.PostFormValue("count")) // it is only shown
-		return c.show(v, http.StatusConflict, "plan", d.Title, d)
+		return c.show(v, http.StatusConflict, "plan", d.Title(), d)
 	}
 	ctx, cancel := c.long(v, c.timeout)
 	defer cancel()
@@ -271,12 +279,17 @@ func (c *Console) startAction(ctx context.Context, v *visit) error {
 			return err
 		}
 	}
-	started, err := c.actions.Start(ctx, d.Plan, v.session.key.Name)
+	started, err := c.actions.Start(ctx, d.Plan, token, v.session.key.Name)
 	if busy, ok := errors.AsType[*action.BusyError](err); ok {
 		return &pageError{http.StatusConflict, "Too many actions", "The action was not started: " + busy.Error() + "."}
 	}
+	return v.toAction(started, err)
+}
+
+// toAction redirects to the page of an action, unless there is an error.
+func (v *visit) toAction(a action.Action, err error) error {
 	if err != nil {
 		return err
 	}
-	return v.redirect("/action?id=" + url.QueryEscape(started.ID))
+	return v.redirect("/action?id=" + url.QueryEscape(a.ID))
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -113,6 +114,32 @@ func TestBulk_RetriesWhatMatchesAfterADryRun(t *testing.T) {
 		t.Errorf("the list of actions:\n%s", p.text)
 	}
 	b.post("/action/abort", http.StatusConflict, "id", id)
+}
+
+func TestBulk_ASecondClickStartsNothing(t *testing.T) {
+	h := newHarness(t)
+	h.restore("spring", "S", 5, request.Failed, "timeout", "")
+	b, audited := h.operator()
+	fields := b.plan("kind", "retry_failed")
+	ids := make([]string, 4)
+	var clicks sync.WaitGroup
+	for i := range ids {
+		clicks.Go(func() { ids[i] = b.start(fields...) })
+	}
+	clicks.Wait()
+	id := h.action().ID
+	for _, got := range ids {
+		if got != id {
+			t.Errorf("a click leads to action %s, want %s", got, id)
+		}
+	}
+	audited()
+	h.runActions()
+	b.waitFor("/action?id="+id, `data-state="done"`)
+	if again := b.start(fields...); again != id || h.action().ID != id {
+		t.Errorf("a click after the end of action %s leads to %s", id, again)
+	}
+	expectAudited(t, audited(), "")
 }
 
 func TestBulk_AsksAgainIfTheSetHasChanged(t *testing.T) {

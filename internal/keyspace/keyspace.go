@@ -63,6 +63,9 @@ func (k Keys) Action(id string) string { return k.Tag() + ":action:" + id }
 // Actions is the sorted set of the actions, by the time of their start, in ms.
 func (k Keys) Actions() string { return k.Tag() + ":actions" }
 
+// ActionToken is the string with the ID of the action that the token of a plan has started.
+func (k Keys) ActionToken(token string) string { return k.Actions() + ":token:" + token }
+
 // RunningActions is the sorted set of those that are running.
 func (k Keys) RunningActions() string { return k.Tag() + ":actions:running" }
 

@@ -13,6 +13,7 @@ local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- action/action.lua
 local function action_key(id) return tag .. ':action:' .. id end
+local function token_key(token) return tag .. ':actions:token:' .. token end
 local function actions_key() return tag .. ':actions' end
 local function running_actions_key() return tag .. ':actions:running' end
 local ACTION_KEPT = 7 * 24 * 3600 * 1000 -- ms after the end
@@ -24,18 +25,23 @@ local function end_action(id, state, message)
   local key = action_key(id)
   redis.call('HSET', key, 'state', state, 'ended', ms(now), 'message', message)
   redis.call('PEXPIRE', key, ms(ACTION_KEPT))
+  local token = redis.call('HGET', key, 'token')
+  if token then redis.call('PEXPIRE', token_key(token), ms(ACTION_KEPT)) end
 end
 local function uncounted(id)
   return (redis.call('HGET', action_key(id), 'page') or '') ~= ''
 end
 -- action/start_action.lua
-local id, kind, by, rate, filter, ids, matched, selected, most_running, most_kept = unpack(ARGV)
+local id, token, kind, by, rate, filter, ids, matched, selected, most_running, most_kept = unpack(ARGV)
+local before = redis.call('GET', token_key(token))
+if before then return before end
 local running = 0
 for _, other in ipairs(redis.call('ZRANGE', running_actions_key(), 0, -1)) do
   if redis.call('HGET', action_key(other), 'state') == 'running' then running = running + 1 end
 end
-if running >= tonumber(most_running) then return 0 end
-redis.call('HSET', action_key(id), 'kind', kind, 'by', by, 'rate', rate, 'filter', filter, 'selected', selected,
+if running >= tonumber(most_running) then return '' end
+redis.call('SET', token_key(token), id)
+redis.call('HSET', action_key(id), 'token', token, 'kind', kind, 'by', by, 'rate', rate, 'filter', filter, 'selected', selected,
   'matched', matched, 'state', 'running', 'created', ms(now))
 if ids ~= '' then redis.call('HSET', action_key(id), 'ids', ids) end
 redis.call('ZADD', actions_key(), ms(now), id)
@@ -44,9 +50,11 @@ local excess = redis.call('ZCARD', actions_key()) - tonumber(most_kept)
 for _, old in ipairs(redis.call('ZRANGE', actions_key(), 0, 99)) do
   local expired = redis.call('EXISTS', action_key(old)) == 0
   if expired or excess > 0 and not redis.call('ZSCORE', running_actions_key(), old) then
+    local used = redis.call('HGET', action_key(old), 'token')
+    if used then redis.call('DEL', token_key(used)) end
     redis.call('DEL', action_key(old))
     redis.call('ZREM', actions_key(), old)
     excess = excess - 1
   end
 end
-return 1
+return id

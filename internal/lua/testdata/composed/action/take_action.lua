@@ -13,6 +13,7 @@ local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- action/action.lua
 local function action_key(id) return tag .. ':action:' .. id end
+local function token_key(token) return tag .. ':actions:token:' .. token end
 local function actions_key() return tag .. ':actions' end
 local function running_actions_key() return tag .. ':actions:running' end
 local ACTION_KEPT = 7 * 24 * 3600 * 1000 -- ms after the end
@@ -24,6 +25,8 @@ local function end_action(id, state, message)
   local key = action_key(id)
   redis.call('HSET', key, 'state', state, 'ended', ms(now), 'message', message)
   redis.call('PEXPIRE', key, ms(ACTION_KEPT))
+  local token = redis.call('HGET', key, 'token')
+  if token then redis.call('PEXPIRE', token_key(token), ms(ACTION_KEPT)) end
 end
 local function uncounted(id)
   return (redis.call('HGET', action_key(id), 'page') or '') ~= ''
