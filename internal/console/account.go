@@ -110,7 +110,7 @@ func (c *Console) setRate(ctx context.Context, v *visit) error {
 			return err
 		})
 	}
-	limit, err := admission.ParseRate(strings.TrimSpace(v.r.PostFormValue("rate")))
+	limit, err := admission.ParseRate(legible.Shorten(strings.TrimSpace(v.r.PostFormValue("rate"))))
 	if err != nil {
 		return &pageError{http.StatusUnprocessableEntity, "Rate not understood", "Give a rate such as 20/s, 90/m or 500/h: " + err.Error() + ". Nothing was changed."}
 	}

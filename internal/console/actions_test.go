@@ -239,13 +239,23 @@ func TestLists_HavePages(t *testing.T) {
 	for range 2*pageSize + 1 {
 		h.Must(h.console.record(t.Context(), &visit{w: discard{}}, "x.y", "z"))
 	}
+	hosts := slices.Repeat([]string{strings.Repeat("h", 63) + ".example"}, 100)
+	for range n - 1 { // one is the browser's
+		_, _, err := h.keys.Create(t.Context(), strings.Repeat("k", 64), apikey.Scopes(), hosts...)
+		h.Must(err)
+	}
 	for path, want := range map[string]struct {
 		entry string
 		n     int
-	}{"/batches": {`class="id" href="/batch?name=`, n}, "/audit": {`<th scope="row">`, 2*pageSize + 2}} {
+	}{
+		"/batches": {`class="id" href="/batch?name=`, n}, "/audit": {`<th scope="row">`, 2*pageSize + 2}, "/keys": {`<th scope="row">`, n},
+	} {
 		total := 0
 		for path != "" {
 			p := b.get(path, http.StatusOK)
+			if len(p.text) > 100_000 {
+				t.Errorf("%s has %d bytes, want at most 100,000", path, len(p.text))
+			}
 			total += len(findAll(p.text, want.entry))
 			path = ""
 			if next := findAll(p.text, `rel="next" href="`); len(next) == 1 {
@@ -258,6 +268,7 @@ func TestLists_HavePages(t *testing.T) {
 	}
 	b.get("/batches?before=x", http.StatusUnprocessableEntity)
 	b.get("/audit?after=x", http.StatusUnprocessableEntity)
+	b.get("/keys?after=x", http.StatusUnprocessableEntity)
 }
 
 // findAll returns what follows each occurrence of a text, up to the next quote or tag.

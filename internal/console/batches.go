@@ -204,7 +204,7 @@ func (c *Console) batchOf(ctx context.Context, name string) (batch.Batch, error)
 			return b, err
 		}
 	}
-	return batch.Batch{}, &pageError{http.StatusNotFound, "No such batch", "There is no batch " + strconv.Quote(name) + ". It never existed, or was erased."}
+	return batch.Batch{}, &pageError{http.StatusNotFound, "No such batch", "There is no batch " + quoted(name) + ". It never existed, or was erased."}
 }
 
 func (c *Console) readBatch(ctx context.Context, name string) (batchData, error) {

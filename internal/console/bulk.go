@@ -14,6 +14,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -21,47 +22,58 @@ import (
 
 // kindText is a kind of action in words.
 type kindText struct {
-	Title, Verb string // such as "Retry failed requests", "Retry"
-	One, More   string // an entry, and several
-	Does        string // what it does
-	List        string // the address of the list
-	Drops       bool
-	Calls       bool // FaceKi is called for each entry
+	listText
+	Does  string // what it does
+	Drops bool
+	Calls bool // FaceKi is called for each entry
 }
 
-func kindTexts() map[action.Kind]kindText {
-	return map[action.Kind]kindText{
-		action.RetryFailed: {
-			"Retry failed requests", "Retry", "failed request", "failed requests",
-			"Each request starts a new run: FaceKi is called again, and the run ends with a new event. The history stays, and the request's not_after is removed. The calls are made in the bulk lane, so that new signups do not wait for them.",
-			"/failed", false, true,
-		},
-		action.DropFailed: {
-			"Drop failed requests", "Drop", "failed request", "failed requests",
-			"Each request leaves the list of failed requests. Its record stays as it is, and it can still be retried by its ID.",
-			"/failed", true, false,
-		},
-		action.RetryHeld: {
-			"Retry held requests", "Retry", "held request", "held requests",
-			"Each request is called again in the same run. If the uncertain call has created a link, that is a second one, which FaceKi bills. The calls are made in the bulk lane, so that new signups do not wait for them.",
-			"/held", false, true,
-		},
-		action.DropHeld: {
-			"Drop held requests", "Drop", "held request", "held requests",
-			"Each request is cancelled, with the event link.cancelled. That cannot be undone. A link that still arrives is kept in its record.",
-			"/held", true, false,
-		},
-		action.RetryDeliveries: {
-			"Retry callbacks", "Retry", "given-up callback", "given-up callbacks",
-			"Each event is delivered again, with the same event ID and nine new attempts.",
-			"/callbacks", false, false,
-		},
-		action.DropDeliveries: {
-			"Drop callbacks", "Drop", "given-up callback", "given-up callbacks",
-			"Each callback leaves the list. It stays given up, and can still be retried by its ID.",
-			"/callbacks", true, false,
-		},
+// listText is a list whose entries actions change, in words.
+type listText struct {
+	Address     string // of its page
+	Which       string // the entries are, such as "failed"
+	Noun, Nouns string // such as "request" and "requests"
+}
+
+func failedList() listText   { return listText{"/failed", "failed", "request", "requests"} }
+func heldList() listText     { return listText{"/held", "held", "request", "requests"} }
+func callbackList() listText { return listText{"/callbacks", "given-up", "callback", "callbacks"} }
+
+// One is an entry, and More are several.
+func (t listText) One() string  { return t.Which + " " + t.Noun }
+func (t listText) More() string { return t.Which + " " + t.Nouns }
+
+// Verb is what it does with an entry.
+func (t kindText) Verb() string {
+	if t.Drops {
+		return "Drop"
 	}
+	return "Retry"
+}
+
+// Title names the action.
+func (t kindText) Title() string { return t.Verb() + " " + t.More() }
+
+func kindTexts() map[action.Kind]kindText {
+	failed, held, callbacks := failedList(), heldList(), callbackList()
+	const inBulk = " The calls are made in the bulk lane, so that new signups do not wait for them."
+	return map[action.Kind]kindText{
+		action.RetryFailed: {listText: failed, Calls: true, Does: "Each request starts a new run: FaceKi is called again, and the run ends with a new event. " +
+			"The history stays, and the request's not_after is removed." + inBulk},
+		action.DropFailed: {listText: failed, Drops: true, Does: "Each request leaves the list of failed requests. Its record stays as it is, and it can still be retried by its ID."},
+		action.RetryHeld: {listText: held, Calls: true, Does: "Each request is called again in the same run. If the uncertain call has created a link, " +
+			"that is a second one, which FaceKi bills." + inBulk},
+		action.DropHeld:        {listText: held, Drops: true, Does: "Each request is cancelled, with the event link.cancelled. That cannot be undone. A link that still arrives is kept in its record."},
+		action.RetryDeliveries: {listText: callbacks, Does: "Each event is delivered again, with the same event ID and nine new attempts."},
+		action.DropDeliveries:  {listText: callbacks, Drops: true, Does: "Each callback leaves the list. It stays given up, and can still be retried by its ID."},
+	}
+}
+
+// bulkData is a list with the actions that change its entries.
+type bulkData struct {
+	listText
+	Retry, Drop action.Kind
+	Tally       tally // of all groups that match the other filters
 }
 
 // planData is what an action would change.
@@ -85,7 +97,7 @@ func (d planData) Since() string  { return filterTime(d.Filter.Since) }
 func (d planData) Before() string { return filterTime(d.Filter.Before) }
 func (d planData) Back() string {
 	f := d.Filter
-	return address(d.List, map[string]string{"reason": f.Reason, "batch": f.Batch, "lane": string(f.Lane), "host": f.Host, "since": d.Since()})
+	return address(d.Address, map[string]string{"reason": f.Reason, "batch": f.Batch, "lane": string(f.Lane), "host": f.Host, "since": d.Since()})
 }
 
 // Conditions are the filter in words.
@@ -95,7 +107,7 @@ func (d planData) Conditions() []condition { return conditions(d.Filter) }
 func (d planData) Meaning(g group) meaning { return requestMeaning(g.Name) }
 
 // ByHost reports whether the groups are receivers.
-func (d planData) ByHost() bool { return d.List == "/callbacks" }
+func (d planData) ByHost() bool { return d.Address == callbackList().Address }
 
 // condition is a part of a filter.
 type condition struct {
@@ -126,7 +138,7 @@ func (c *Console) planAction(ctx context.Context, v *visit) error {
 	if err != nil {
 		return err
 	}
-	return c.show(v, http.StatusOK, "plan", d.Title, d)
+	return c.show(v, http.StatusOK, "plan", d.Title(), d)
 }
 
 // plan makes the dry run of the action that a form describes.
@@ -191,7 +203,7 @@ func notPossible(why string) error {
 // not part of it, so that the dry run stays valid while further requests fail.
 func actionForm(form url.Values, now time.Time) (r action.Request, err error) {
 	value := func(name string) string { return strings.TrimSpace(form.Get(name)) }
-	r = action.Request{Kind: action.Kind(value("kind")), Rate: value("rate"), IDs: form["ids"]}
+	r = action.Request{Kind: action.Kind(value("kind")), Rate: legible.Shorten(value("rate")), IDs: form["ids"]}
 	if !slices.Contains(action.Kinds(), r.Kind) {
 		return r, notPossible("there is no such action")
 	}
@@ -205,7 +217,7 @@ func actionForm(form url.Values, now time.Time) (r action.Request, err error) {
 	*f = action.Filter{Reason: value("reason"), Batch: value("batch"), Lane: request.Lane(value("lane")), Host: value("host")}
 	for name, to := range map[string]*time.Time{"since": &f.Since, "before": &f.Before} {
 		if text := value(name); text != "" {
-			if *to, err = operator.ParseTime(text, now); err != nil {
+			if *to, err = operator.ParseTime(legible.Shorten(text), now); err != nil {
 				return r, notPossible(err.Error())
 			}
 		}

@@ -19,6 +19,7 @@ import (
 // callbacksData is the deliveries that were given up or are being retried: their groups by
 // receiver, and a list of those that match the filters.
 type callbacksData struct {
+	bulkData
 	// Form are the filters as they were given; Filtered says whether there is one.
 	Form     map[string]string
 	Filtered bool
@@ -28,11 +29,9 @@ type callbacksData struct {
 	Next     string // the address of the next page; "" if there is none
 	Examined int
 
-	Tally       tally // of all receivers that match the other filters
-	Numbers     diagnosis.Deliveries
-	Reasons     []string
-	Retry, Drop action.Kind
-	Now         time.Time
+	Numbers diagnosis.Deliveries
+	Reasons []string
+	Now     time.Time
 
 	CanTest bool
 	Test    *callbackTest // the result of a test event, if one was sent
@@ -75,12 +74,12 @@ func (d callbacksData) Query() string { return query(d.Form) }
 
 // With returns the address of the page with another value of a filter.
 func (d callbacksData) With(name, value string) string {
-	return address("/callbacks", with(d.Form, name, value))
+	return address(d.Address, with(d.Form, name, value))
 }
 
 // Of returns the address of the list of a receiver's deliveries of a status.
 func (d callbacksData) Of(host, status string) string {
-	return address("/callbacks", with(with(d.Form, "host", host), "status", status))
+	return address(d.Address, with(with(d.Form, "host", host), "status", status))
 }
 
 func (c *Console) callbacksPage(ctx context.Context, v *visit) error {
@@ -113,7 +112,8 @@ func (c *Console) readCallbacks(ctx context.Context, q url.Values) (d callbacksD
 		return d, f, err
 	}
 	d = callbacksData{
-		Numbers: s.Deliveries, Reasons: deliveryReasons(), CanTest: c.Ping != nil, Retry: action.RetryDeliveries, Drop: action.DropDeliveries,
+		bulkData: bulkData{listText: callbackList(), Retry: action.RetryDeliveries, Drop: action.DropDeliveries},
+		Numbers:  s.Deliveries, Reasons: deliveryReasons(), CanTest: c.Ping != nil,
 	}
 	if d.Now, err = c.operator.Now(ctx); err != nil {
 		return d, f, err
@@ -132,7 +132,7 @@ func (c *Console) readCallbacks(ctx context.Context, q url.Values) (d callbacksD
 		Retrying: d.Retrying(), Host: d.Form["host"], Reason: d.Form["reason"], Batch: known.Batch, Since: known.Since, Before: known.Before,
 	}
 	all := with(with(d.Form, "host", ""), "status", "")
-	d.Tally, err = c.tallies.get(ctx, address("/callbacks", all), c.countDeliveries(selectionOf(all), true))
+	d.Tally, err = c.tallies.get(ctx, address(d.Address, all), c.countDeliveries(selectionOf(all), true))
 	return d, f, err
 }
 
@@ -154,7 +154,7 @@ func (c *Console) searchDeliveries(ctx context.Context, d *callbacksData, f sear
 		d.Rows = append(d.Rows, shown)
 	}
 	if d.Examined = page.Examined; page.Next != "" {
-		d.Next = address("/callbacks", with(d.Form, "cursor", page.Next))
+		d.Next = address(d.Address, with(d.Form, "cursor", page.Next))
 	}
 	return nil
 }

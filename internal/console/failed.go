@@ -19,13 +19,9 @@ import (
 // that match the filters.
 type deadData struct {
 	requestsData
-	State       request.State
-	Tally       tally // of all reasons that match the other filters
-	Retry, Drop action.Kind
+	bulkData
+	State request.State
 }
-
-// Path is the address of the page.
-func (d deadData) Path() string { return "/" + string(d.State) }
 
 // Matching is how many requests match all filters.
 func (d deadData) Matching() int { return d.Tally.Number(d.Form["reason"]) }
@@ -38,7 +34,7 @@ func (d deadData) Query() string { return query(d.Form) }
 
 // With returns the address of the page with another reason.
 func (d deadData) With(reason string) string {
-	return address(d.Path(), with(d.Form, "reason", reason))
+	return address(d.Address, with(d.Form, "reason", reason))
 }
 
 // address returns the address of a page with the filters of a form.
@@ -71,15 +67,11 @@ func with(form map[string]string, name, value string) map[string]string {
 }
 
 func failedData() deadData {
-	return deadData{
-		requestsData: requestsData{Reasons: texts(fault.Ends())}, State: request.Failed, Retry: action.RetryFailed, Drop: action.DropFailed,
-	}
+	return deadData{requestsData{Reasons: texts(fault.Ends())}, bulkData{listText: failedList(), Retry: action.RetryFailed, Drop: action.DropFailed}, request.Failed}
 }
 
 func heldData() deadData {
-	return deadData{
-		requestsData: requestsData{Reasons: texts(fault.Holds())}, State: request.Held, Retry: action.RetryHeld, Drop: action.DropHeld,
-	}
+	return deadData{requestsData{Reasons: texts(fault.Holds())}, bulkData{listText: heldList(), Retry: action.RetryHeld, Drop: action.DropHeld}, request.Held}
 }
 
 func (c *Console) failedPage(ctx context.Context, v *visit) error {
@@ -129,7 +121,7 @@ func (c *Console) readDead(ctx context.Context, v *visit, d *deadData) (f search
 	if d.Now, err = c.operator.Now(ctx); err != nil {
 		return f, err
 	}
-	d.Lanes, d.Of, d.Selectable, d.path = lanes(), d.State, v.session.key.Allows(apikey.Operate), d.Path()
+	d.Lanes, d.Of, d.Selectable, d.path = lanes(), d.State, v.session.key.Allows(apikey.Operate), d.Address
 	d.Form, d.Filtered = readForm(v.r.URL.Query(), "reason", "batch", "lane", "since", "before")
 	f, d.Problem, err = c.filter(ctx, d.Form, d.Now)
 	f.Status = d.State
@@ -137,7 +129,7 @@ func (c *Console) readDead(ctx context.Context, v *visit, d *deadData) (f search
 		return f, err
 	}
 	all := with(d.Form, "reason", "")
-	d.Tally, err = c.tallies.get(ctx, address(d.Path(), all), c.countRequests(d.State, selectionOf(all), request.Lane(all["lane"])))
+	d.Tally, err = c.tallies.get(ctx, address(d.Address, all), c.countRequests(d.State, selectionOf(all), request.Lane(all["lane"])))
 	return f, err
 }
 

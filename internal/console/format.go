@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"strconv"
 	"strings"
 	"time"
 
@@ -99,6 +100,9 @@ func pair(d, large time.Duration, largeUnit string, small time.Duration, smallUn
 	}
 	return text
 }
+
+// quoted returns a name that the browser sent, which may be long, in quotes.
+func quoted(name string) string { return strconv.Quote(legible.Shorten(name)) }
 
 // counted returns "1 request" or "3 requests".
 func counted(n int, one, more string) string {

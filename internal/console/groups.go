@@ -60,6 +60,13 @@ func (t tally) Number(name string) int {
 	return 0
 }
 
+// mostGroups is how many groups a page shows.
+const mostGroups = 50
+
+// Shown are the largest groups, and Hidden is how many others there are.
+func (t tally) Shown() []group { return t.Groups[:min(len(t.Groups), mostGroups)] }
+func (t tally) Hidden() int    { return len(t.Groups) - len(t.Shown()) }
+
 // Share is how large a group is compared with the largest one, in a bar that is 1000 wide.
 func (t tally) Share(g group) int {
 	if len(t.Groups) == 0 || t.Groups[0].Number == 0 {

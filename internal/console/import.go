@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -71,7 +70,7 @@ func (c *Console) importUpload(ctx context.Context, v *visit) error {
 		return err
 	}
 	if !c.importing.Begin(job.Batch.Name) {
-		return &pageError{http.StatusConflict, "Import in progress", "Another import to the batch " + strconv.Quote(job.Batch.Name) + " is in progress. Wait until it has ended."}
+		return &pageError{http.StatusConflict, "Import in progress", "Another import to the batch " + quoted(job.Batch.Name) + " is in progress. Wait until it has ended."}
 	}
 	defer c.importing.End(job.Batch.Name)
 	if err := c.record(ctx, v, "batches.import", job.Batch.Name); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/kyclink/kyclink/internal/apikey"
@@ -13,9 +12,11 @@ import (
 	"github.com/kyclink/kyclink/internal/legible"
 )
 
-// keysData is the list of API keys, the newest first.
+// keysData is a page of the list of API keys, the newest first.
 type keysData struct {
-	Keys []apikey.Issued
+	Keys  []apikey.Issued
+	Next  string // the address of the next page; "" if there is none
+	Older bool   // it is not the first page
 	// Scopes are those that the session's key can give to a new one.
 	Scopes []apikey.Scope
 	// Created is a key that this request created; only this page shows it.
@@ -27,6 +28,17 @@ type createdKey struct {
 	Secret string
 }
 
+// mostHosts is how many redirect hosts of a key the list shows.
+const mostHosts = 5
+
+// Hosts are the redirect hosts of a key, the first ones if it has many.
+func (keysData) Hosts(k apikey.Issued) []string {
+	return k.RedirectHosts[:min(len(k.RedirectHosts), mostHosts)]
+}
+
+// MoreHosts is how many others it has.
+func (keysData) MoreHosts(k apikey.Issued) int { return max(0, len(k.RedirectHosts)-mostHosts) }
+
 func (c *Console) keysPage(ctx context.Context, v *visit) error { return c.showKeys(ctx, v, nil) }
 
 func (c *Console) showKeys(ctx context.Context, v *visit, created *createdKey) error {
@@ -35,7 +47,19 @@ func (c *Console) showKeys(ctx context.Context, v *visit, created *createdKey) e
 		return err
 	}
 	slices.Reverse(keys)
-	return c.show(v, http.StatusOK, "keys", "API keys", keysData{keys, v.session.key.Scopes, created})
+	after := v.r.URL.Query().Get("after")
+	if after != "" {
+		at := slices.IndexFunc(keys, func(k apikey.Issued) bool { return k.ID == after })
+		if at < 0 {
+			return &pageError{http.StatusUnprocessableEntity, "No such page", "The address does not continue the list of API keys."}
+		}
+		keys = keys[at+1:]
+	}
+	d := keysData{Keys: keys[:min(len(keys), pageSize)], Older: after != "", Scopes: v.session.key.Scopes, Created: created}
+	if len(keys) > pageSize {
+		d.Next = address("/keys", map[string]string{"after": keys[pageSize-1].ID})
+	}
+	return c.show(v, http.StatusOK, "keys", "API keys", d)
 }
 
 // createKey creates a key and shows it. No key can be made that may do more than the one
@@ -49,7 +73,7 @@ func (c *Console) createKey(ctx context.Context, v *visit) error {
 		if scopes = append(scopes, apikey.Scope(s)); !own.Allows(apikey.Scope(s)) {
 			return &pageError{
 				http.StatusForbidden, "Not allowed",
-				"Your API key " + strconv.Quote(own.Name) + " does not have the scope " + legible.Shorten(s) + ", and cannot give it to another key. No key was created.",
+				"Your API key " + quoted(own.Name) + " does not have the scope " + legible.Shorten(s) + ", and cannot give it to another key. No key was created.",
 			}
 		}
 	}
@@ -90,18 +114,20 @@ func (c *Console) proveKey(ctx context.Context, v *visit) error {
 	return &pageError{http.StatusForbidden, "Your own key is needed", "Enter the API key with which you signed in. No key was created."}
 }
 
+const longestHost = 253 // characters
+
 // redirectHosts returns the redirect hosts of a new key: those that the form names, or else
 // those of the key that creates it.
 func redirectHosts(own apikey.Key, form string) ([]string, error) {
 	named := strings.FieldsFunc(form, func(c rune) bool { return c == ',' || c == ' ' || c == '\n' || c == '\r' || c == '\t' })
 	for _, host := range named {
-		if err := hostname.CheckPattern(host); err != nil {
+		if err := hostname.CheckPattern(legible.Truncate(host, longestHost)); err != nil {
 			return nil, &pageError{http.StatusUnprocessableEntity, "No key was created", "Correct the redirect hosts: " + err.Error() + "."}
 		}
 		if allowed := own.RedirectHosts; len(allowed) > 0 && !slices.Contains(allowed, host) && !slices.Contains(allowed, "*") {
 			return nil, &pageError{
 				http.StatusForbidden, "Not allowed",
-				"Your API key " + strconv.Quote(own.Name) + " is restricted to the redirect hosts " + strings.Join(own.RedirectHosts, ", ") +
+				"Your API key " + quoted(own.Name) + " is restricted to the redirect hosts " + legible.Truncate(strings.Join(own.RedirectHosts, ", "), mostMessage) +
 					", and cannot permit " + host + " to another key. No key was created.",
 			}
 		}
@@ -128,7 +154,7 @@ func (c *Console) revokeKey(ctx context.Context, v *visit) error {
 		return err
 	}
 	if !keys[at].RevokedAt.IsZero() {
-		return &pageError{http.StatusConflict, "Already revoked", "The API key " + strconv.Quote(keys[at].Name) + " was revoked before. Nothing was changed."}
+		return &pageError{http.StatusConflict, "Already revoked", "The API key " + quoted(keys[at].Name) + " was revoked before. Nothing was changed."}
 	}
 	if err := c.record(ctx, v, "keys.revoke", id); err != nil {
 		return err

@@ -13,12 +13,7 @@ import (
 // send sends a form with repeated fields.
 func (b *browser) send(path string, status int, form url.Values) page {
 	b.h.Helper()
-	r := b.form(path)
-	encoded := form.Encode()
-	with, err := http.NewRequestWithContext(b.h.Context(), http.MethodPost, r.URL.String(), strings.NewReader(encoded))
-	b.h.Must(err)
-	with.Header = r.Header
-	return b.expect(b.do(with), status)
+	return b.expect(b.do(b.values(path, form)), status)
 }
 
 func (h *harness) issued() []apikey.Issued {

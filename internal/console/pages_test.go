@@ -2,11 +2,14 @@ package console
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -99,6 +103,54 @@ func TestPages_HaveNoScriptNoStyleAndNoLink(t *testing.T) {
 		}
 		if len(p.text) > 100_000 {
 			t.Errorf("%s has %d bytes, want at most 100,000", path, len(p.text))
+		}
+	}
+}
+
+// What has no pages of its own is cut off, and the page says so.
+func TestPages_StaySmall(t *testing.T) {
+	h := newHarness(t)
+	b := h.signedIn(apikey.Read, apikey.Operate)
+	const receivers, runs = mostGroups + 30, mostSteps + 10
+	for i := range receivers {
+		h.undelivered(fmt.Sprint("C-", i), fmt.Sprintf("%s-%d.example", strings.Repeat("h", 50), i), true)
+	}
+	outcome := request.Outcome{Run: runs, Status: request.Failed, Reason: "timeout", Message: strings.Repeat("m", 200)}
+	h.Must(h.Stores.Requests.Restore(t.Context(), "spring", []request.Record{{
+		ApplicationID: "A-1", State: request.Failed, Lane: request.Bulk, Generation: 1, Run: runs, Attempts: runs,
+		AcceptedAt: time.Now(), ChangedAt: time.Now(), Outcome: outcome, Past: slices.Repeat([]request.Outcome{outcome}, runs),
+	}}))
+	plan := b.form("/actions/plan", "kind", "retry_deliveries")
+	for _, tt := range []struct {
+		page page
+		says string
+	}{
+		{b.waitFor("/callbacks", fmt.Sprintf("Retry %d callbacks", receivers)), "And 30 further receivers"},
+		{b.expect(b.do(plan), http.StatusOK), "And 30 further receivers"},
+		{b.get("/request?id=A-1", http.StatusOK), "earlier steps are left out"},
+	} {
+		if n := len(tt.page.text); n > 100_000 || !strings.Contains(tt.page.text, tt.says) {
+			t.Errorf("%s has %d bytes, want at most 100,000 and %q:\n%s", tt.page.Request.URL, n, tt.says, tt.page.text)
+		}
+	}
+}
+
+func TestErrorPages_ShortenNames(t *testing.T) {
+	h := newHarness(t)
+	b := h.signedIn(apikey.Read, apikey.Operate)
+	long := strings.Repeat("x", 5000)
+	for _, p := range []page{
+		b.get("/request?id="+long, http.StatusNotFound), b.get("/batch?name="+long, http.StatusNotFound), b.get("/action?id="+long, http.StatusNotFound),
+		b.post("/request/retry", http.StatusNotFound, "id", long), b.post("/request/forget", http.StatusUnprocessableEntity, "id", long),
+		b.post("/batch/pause", http.StatusNotFound, "name", long), b.post("/batch/cancel", http.StatusUnprocessableEntity, "name", long),
+		b.post("/actions/plan", http.StatusNotFound, "kind", "retry_failed", "batch", long), b.post("/batch/export", http.StatusNotFound, "name", long),
+		b.post("/account/rate", http.StatusUnprocessableEntity, "rate", long), b.post("/actions/plan", http.StatusUnprocessableEntity, "kind", "retry_failed", "rate", long),
+		b.post("/actions/plan", http.StatusUnprocessableEntity, "kind", "retry_failed", "since", long),
+		b.send("/keys/create", http.StatusUnprocessableEntity, url.Values{"name": {long}, "scope": {"read"}}),
+		b.send("/keys/create", http.StatusUnprocessableEntity, url.Values{"name": {"n"}, "scope": {"read"}, "hosts": {long}}),
+	} {
+		if strings.Contains(p.text, long[:1000]) {
+			t.Errorf("%s %s repeats a name of 5,000 characters", p.Request.Method, p.Request.URL.Path)
 		}
 	}
 }

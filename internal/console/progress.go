@@ -100,7 +100,7 @@ func (c *Console) actionPage(ctx context.Context, v *visit) error {
 	if err != nil {
 		return err
 	}
-	return c.show(v, http.StatusOK, "action", d.Title, d)
+	return c.show(v, http.StatusOK, "action", d.Title(), d)
 }
 
 // actionProgress sends the part of the page that changes.

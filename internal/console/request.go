@@ -16,9 +16,15 @@ import (
 type requestData struct {
 	operator.History
 	Now      time.Time
-	Steps    []step
+	Steps    []step // the latest ones
+	Earlier  int    // further steps
 	HasLink  bool
 	Revealed bool // the page shows the link
+}
+
+// LatestDeliveries are those that the page shows.
+func (d requestData) LatestDeliveries() []operator.Delivery {
+	return d.Deliveries[max(0, len(d.Deliveries)-mostDeliveries):]
 }
 
 // Open reports whether the request can be cancelled.
@@ -28,7 +34,7 @@ func (d requestData) Open() bool { return !d.Status.Ended() }
 func (d requestData) CanRetry() bool { return d.Status == tasks.Failed || d.Status == tasks.Held }
 
 func unknownRequest(id string) error {
-	return &pageError{http.StatusNotFound, "No such request", "There is no request " + id + ". It was never accepted, or has been erased."}
+	return &pageError{http.StatusNotFound, "No such request", "There is no request " + quoted(id) + ". It was never accepted, or has been erased."}
 }
 
 func (c *Console) requestPage(ctx context.Context, v *visit) error {
@@ -54,6 +60,8 @@ func (c *Console) showRequest(ctx context.Context, v *visit, reveal bool) error 
 		d.conceal()
 	}
 	d.Steps = d.timeline()
+	d.Earlier = max(0, len(d.Steps)-mostSteps)
+	d.Steps = d.Steps[d.Earlier:]
 	return c.show(v, http.StatusOK, "request", "Request "+id, d)
 }
 

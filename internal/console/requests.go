@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/search"
@@ -95,7 +96,7 @@ func (c *Console) filter(ctx context.Context, form map[string]string, now time.T
 		if form[name] == "" {
 			continue
 		}
-		if *to, err = operator.ParseTime(form[name], now); err != nil {
+		if *to, err = operator.ParseTime(legible.Shorten(form[name]), now); err != nil {
 			return f, err.Error() + ".", nil //nolint:nilerr // it is the operator's mistake
 		}
 		// A cursor belongs to one filter, so that the next page needs this very time.

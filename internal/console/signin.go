@@ -55,7 +55,7 @@ func (c *Console) signIn(ctx context.Context, v *visit) error {
 	}
 	if !key.Allows(apikey.Read) {
 		return c.show(v, http.StatusForbidden, "sign-in", "Sign in", signInForm{next,
-			"The key " + strconv.Quote(key.Name) + " does not have the scope read, which the console needs."})
+			"The key " + quoted(key.Name) + " does not have the scope read, which the console needs."})
 	}
 	v.session.key = key
 	if err := c.record(ctx, v, "console.sign_in", ""); err != nil {

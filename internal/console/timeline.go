@@ -18,6 +18,12 @@ type step struct {
 	Note        string // such as the reason's word
 }
 
+// mostSteps and mostDeliveries are how much of a long history the page of a request shows.
+const (
+	mostSteps      = 60
+	mostDeliveries = 20
+)
+
 // timeline returns what is known to have happened, in order.
 func (d requestData) timeline() []step {
 	var steps []step

@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -112,7 +111,7 @@ func (c *Console) store(u *upload, part *multipart.Part) (_ *upload, err error) 
 	case format == "":
 		return nil, &pageError{
 			http.StatusUnsupportedMediaType, "Unknown kind of file",
-			"The name " + strconv.Quote(legible.Shorten(u.name)) + " does not end in " + input.Suffixes + ". Nothing was imported.",
+			"The name " + quoted(u.name) + " does not end in " + input.Suffixes + ". Nothing was imported.",
 		}
 	}
 	if u.dir, err = temporaryDir(); err != nil {

@@ -62,7 +62,7 @@ func (c *Console) admit(ctx context.Context, v *visit, scope apikey.Scope, handl
 	case !v.session.key.Allows(scope):
 		return &pageError{
 			http.StatusForbidden, "Not allowed",
-			"Your API key " + strconv.Quote(v.session.key.Name) + " does not have the scope " + string(scope) + ". Nothing was changed.",
+			"Your API key " + quoted(v.session.key.Name) + " does not have the scope " + string(scope) + ". Nothing was changed.",
 		}
 	}
 	return handle(ctx, v)
@@ -189,7 +189,7 @@ func (v *visit) confirmed(name string) error {
 	}
 	return &pageError{
 		http.StatusUnprocessableEntity, "Not confirmed",
-		"To confirm, type exactly " + strconv.Quote(name) + ". Nothing was changed.",
+		"To confirm, type exactly " + quoted(name) + ". Nothing was changed.",
 	}
 }
 

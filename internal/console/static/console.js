@@ -140,6 +140,15 @@ document.addEventListener("submit", (e) => {
   sendUpload(e.target, e.submitter);
 });
 
+// A second click while a form is being sent does not send it again.
+document.addEventListener("submit", (e) => {
+  const form = e.target;
+  if (form.method !== "post" || form.matches("[data-upload], [data-download]")) return;
+  if ("sent" in form.dataset) e.preventDefault();
+  form.dataset.sent = "";
+  setTimeout(() => delete form.dataset.sent, 10000); // the person may have stopped the browser
+});
+
 for (const event of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(event, (e) => {
     const zone = e.target.closest?.(".drop");
