@@ -5,11 +5,14 @@ package browsertest
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -129,4 +132,73 @@ func TestWithoutJavaScript_FailedRequestsAreRetried(t *testing.T) {
 	b.mouse("#t-start ~ form button.primary")
 	b.awaitText("h1", "Retry failed requests")
 	s.await("bad-1", tasks.Created)
+}
+
+func TestAction_IsAbortedWhileItRuns(t *testing.T) {
+	s := newSystem(t, oneFaultEach)
+	s.worker()
+	const rows = 200
+	var failed []request.Record
+	for _, r := range numbered("A", 1, rows) {
+		failed = append(failed, request.Record{
+			ApplicationID: r.ApplicationID, State: request.Failed, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: 1, AcceptedAt: time.Now(), ChangedAt: time.Now(),
+			Content: request.Content{Row: len(failed)}, Outcome: request.Outcome{Run: 1, Status: request.Failed, Reason: "timeout"},
+		})
+	}
+	s.Must(s.stores.Requests.Restore(s.Context(), "spring", failed))
+	b := s.signedIn(apikey.Read, apikey.Operate)
+	b.visit("/failed")
+	b.click(".bulk button[value=retry_failed]")
+	b.fill("input[name=rate]", "2/s")
+	b.click("#t-start ~ form button.primary")
+	b.awaitText("#t-state + .big", "running")
+	b.run(mark)
+	b.await("some are done", `parseInt(document.querySelector("#t-done + .big").innerText) > 0`)
+	b.stays()
+	b.click(`form[action="/action/abort"] button`)
+	b.awaitText("[role=status].done", "The action was aborted.")
+	b.awaitText("#t-state + .big", "aborted")
+	if b.has(`form[action="/action/abort"]`) {
+		t.Error("an aborted action is offered to be aborted")
+	}
+	list, _, err := action.NewStore(s.Redis, s.Keys.Account).List(s.Context(), "", 2)
+	if s.Must(err); len(list) != 1 || list[0].State != action.Aborted {
+		t.Fatalf("the actions are %+v, want one that is aborted", list)
+	}
+	s.Eventually("what the action has retried is created, and the rest stays failed", func() bool {
+		counts, err := s.stores.Batches.Counts(s.Context(), "spring")
+		s.Must(err)
+		a, _, err := action.NewStore(s.Redis, s.Keys.Account).Get(s.Context(), list[0].ID)
+		s.Must(err)
+		return a.Counts.Done > 0 && counts["created"] == a.Counts.Done && counts["failed"] == rows-a.Counts.Done
+	})
+}
+
+func TestStart_ADoubleClickStartsOneAction(t *testing.T) {
+	s := newSystem(t, oneFaultEach)
+	worker := s.worker()
+	s.importRows("spring", numbered("bad", 1, 3)...)
+	s.awaitCount("spring", "failed", 3)
+	worker.kill() // so that the set stays as it is
+	b := s.signedIn(apikey.Read, apikey.Operate)
+	b.visit("/failed")
+	b.click(".bulk button[value=retry_failed]")
+	b.await("the button is there", `document.querySelector("#t-start ~ form button.primary")`)
+	// Two submits of the same form, as of two clicks, or of a reload after a lost answer.
+	locations := value[[]string](b, `(() => {
+		const form = document.querySelector("#t-start ~ form");
+		const send = () => fetch(form.getAttribute("action"), {method: "post", body: new URLSearchParams(new FormData(form))}).then((answer) => answer.url);
+		return Promise.all([send(), send()]);
+	})()`)
+	b.click("#t-start ~ form button.primary")
+	b.awaitText("#t-done + .big", "0 of 3")
+	list, _, err := action.NewStore(s.Redis, s.Keys.Account).List(s.Context(), "", 9)
+	if s.Must(err); len(list) != 1 {
+		t.Fatalf("three submits have started %d actions", len(list))
+	}
+	for _, at := range append(locations, value[string](b, `location.href`)) {
+		if want := s.url + "/action?id=" + list[0].ID; at != want {
+			t.Errorf("a submit leads to %s, want %s", at, want)
+		}
+	}
 }

@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/apikey"
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 // axeSource is axe-core, which finds violations of the Web Content Accessibility Guidelines.
@@ -40,7 +42,7 @@ func (b *tab) overflow() int {
 // openView opens a page as a person comes to it.
 func (b *tab) openView(v view) {
 	b.Helper()
-	if v.Route == "GET /sign-in" {
+	if v.Path == signInPage {
 		b.signOut()
 	}
 	b.visit(v.Path)
@@ -101,6 +103,42 @@ func (s *system) examine(looks ...look) {
 				b.Errorf("%s is %d pixels wider than the window of %d pixels", v.Name, n, l.width)
 			}
 		}
+	}
+}
+
+// Names that cannot be wrapped at blanks are shortened or wrapped.
+func TestPages_FitWithLongNames(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, fixture.NewAccountOn(t, server), simulator.New(simulator.Config{}), nil, callbackSettings()...)
+	long, longer := strings.Repeat("x", 128), strings.Repeat("y", 2000)
+	s.importRows(long, tasks.Request{ApplicationID: long})
+	b := s.signedIn(apikey.Read, apikey.Operate, apikey.Enqueue)
+	for _, status := range []int{http.StatusNotFound, http.StatusUnprocessableEntity} {
+		b.expectStatus(status)
+	}
+	b.size(320, 800)
+	for _, path := range []string{
+		"/requests", "/requests?id=" + longer, "/requests?batch=" + longer, "/requests?since=" + longer, "/request?id=" + long, "/request?id=" + longer,
+		"/batches", "/batches?find=" + longer, "/batch?name=" + long, "/batch?name=" + longer, "/batches/new?batch=" + long, "/failed?batch=" + longer, "/callbacks?host=" + longer,
+		"/action?id=" + longer, "/audit", "/" + longer,
+	} {
+		b.visit(path)
+		b.run(`document.querySelectorAll("main details").forEach((d) => { d.open = true })`)
+		if n := b.overflow(); n > 0 {
+			t.Errorf("%.40s is %d pixels wider than the window", path, n)
+		}
+	}
+	b.visit("/request?id=" + longer)
+	if text := b.text(".door"); strings.Contains(text, longer[:200]) || !strings.Contains(text, longer[:100]) {
+		t.Errorf("the page does not shorten the ID: %s", text)
+	}
+	b.visit("/callbacks")
+	b.click("details.fold summary")
+	b.fill("input[name=url]", "https://"+strings.Repeat("z", 1500)+".example/")
+	b.click(`form[action="/callbacks/test"] button`)
+	b.await("the answer is there", `document.querySelector(".problem, .door")`)
+	if n := b.overflow(); n > 0 {
+		t.Errorf("the answer to a test event is %d pixels wider than the window", n)
 	}
 }
 

@@ -18,6 +18,18 @@ import (
 // payload is text that becomes script wherever it is not shown as text. IDs have no blanks.
 const payload = `'"></script></pre></title></textarea><script>hacked=1</script><img/src=x/onerror=hacked=1><svg/onload=hacked=1>`
 
+// hostileElements returns the elements of a page that only hostile text adds.
+func (b *tab) hostileElements() string {
+	b.Helper()
+	return value[string](b, `[...document.querySelectorAll('script:not([src^="/static/"]), img, iframe, object, embed, [onload], [onerror]')].map((e) => e.outerHTML).join("\n")`)
+}
+
+// isHacked reports whether the payload has run as a script.
+func (b *tab) isHacked() bool {
+	b.Helper()
+	return value[bool](b, `window.hacked !== undefined`)
+}
+
 // withHostileMessage replaces the message of FaceKi's refusals by hostile text.
 func withHostileMessage(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -56,11 +68,11 @@ func TestHostileText_StaysText(t *testing.T) {
 		"/batch?name=" + id, "/batch?name=" + id + "x", "/keys", "/audit", "/account", "/?done=" + id, "/" + id,
 	} {
 		b.visit(path)
-		if value[bool](b, `window.hacked !== undefined`) {
-			t.Errorf("%s ran hostile text", path)
-		}
-		if got := value[string](b, `[...document.querySelectorAll('script:not([src^="/static/"]), img, iframe, object, embed, [onload], [onerror]')].map((e) => e.outerHTML).join("\n")`); got != "" {
+		if got := b.hostileElements(); got != "" {
 			t.Errorf("%s has elements from hostile text:\n%s", path, got)
+		}
+		if b.isHacked() {
+			t.Errorf("%s ran hostile text", path)
 		}
 	}
 	for path, selector := range map[string]string{

@@ -7,6 +7,8 @@ import (
 
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -49,6 +51,22 @@ func TestNow_SaysThatTheConnectionIsLost(t *testing.T) {
 	b.expectProblem("net::ERR_|htmx:sse:error")
 	s.serve.kill()
 	b.awaitText("#live", "Not live")
+}
+
+// Without Redis the connection stays, but brings no update.
+func TestNow_SaysThatNoUpdateComes(t *testing.T) {
+	t.Parallel()
+	own := redistest.Start(t, "--appendonly", "yes")
+	s := startSystem(t, fixture.NewAccountOn(t, own), simulator.New(simulator.Config{}), nil, "KYCLINK_REDIS_URL="+own.URL)
+	s.mayLog = "Redis does not accept writes"
+	b := s.signedIn(apikey.Read)
+	b.await("the page is live", `document.querySelector("#live[data-live=on]")`)
+	b.run(mark)
+	own.Stop()
+	b.awaitText("#live[data-live=off]", "Not live: no update has come for 5 seconds")
+	own.Restart(t)
+	b.awaitText("#live[data-live=on]", "Live")
+	b.stays()
 }
 
 func TestBatch_ShowsItsProgress(t *testing.T) {

@@ -146,16 +146,21 @@ func (b *tab) expectStatus(status int) {
 // check fails the test for each problem that was not expected.
 func (b *tab) check() {
 	b.Helper()
-	b.mu.Lock()
-	for _, problem := range b.problems {
-		if !slices.ContainsFunc(b.expected, func(p *regexp.Regexp) bool { return p.MatchString(problem) }) {
-			b.Error(problem)
-		}
+	for _, problem := range b.unexpected() {
+		b.Error(problem)
 	}
-	b.mu.Unlock()
 	if b.Failed() {
 		b.describe()
 	}
+}
+
+// unexpected returns the problems so far that were not expected.
+func (b *tab) unexpected() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(b.problems), func(problem string) bool {
+		return slices.ContainsFunc(b.expected, func(p *regexp.Regexp) bool { return p.MatchString(problem) })
+	})
 }
 
 // call sends a command of Chromium's protocol.
