@@ -1,6 +1,6 @@
 -- Writing a chunk of a batch.
 --
--- uses: keys, clock, record, feeding, batch_order, batch_joined
+-- uses: keys, clock, record, feeding, batch_order, batch_joined, mentions
 
 -- row_stays reports whether one of the batch's own requests was accepted with this row:
 -- it stays, whichever file is imported next. Other rows of a chunk are replaced.
@@ -45,6 +45,9 @@ local function store_chunk(batch, chunk, text, joined, waiting)
   local order, key = order_key(batch), batch_key(batch)
   local before = redis.call('HGET', order, chunk)
   local at = redis.call('HMGET', key, 'cursor', 'last')
+  if before ~= joined .. '\n' .. text and select(2, string.gsub(text, '\n', '\n')) > #waiting then
+    text = mention_rows(batch, chunk, text)
+  end
   local value = joined .. '\n' .. text
   if before or tonumber(chunk) < tonumber(at[1] or '0') then
     for _, id in ipairs(waiting) do requeue(batch, id) end

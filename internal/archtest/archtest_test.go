@@ -157,6 +157,7 @@ func testArrows() map[string][]string {
 		"internal/delivery":         noun,
 		"internal/erasure":          noun,
 		"internal/fleet":            noun,
+		"internal/operator":         noun,
 		"internal/search":           noun,
 		"internal/action":           noun,
 		"internal/quarantine":       noun,

@@ -69,7 +69,7 @@ func TestBatch_IsDoneWhenItsJoinedRowsAre(t *testing.T) {
 	h.Must(err)
 	want := map[request.State]int{batch.Erased: 2, request.Created: 3, request.Waiting: 1, request.Held: 1}
 	h.expectJoined("autumn", batch.Running, want)
-	_, err = h.Stores.Erasure.EraseRows(t.Context())
+	_, err = h.Stores.Erasure.EraseRows(t.Context(), false)
 	h.Must(err)
 	h.expectJoined("autumn", batch.Running, want)
 

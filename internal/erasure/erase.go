@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,12 +32,16 @@ type Eraser struct {
 	batches     *batch.Store
 	records     *record.Reader
 	quarantined *quarantine.List
+	indexed     atomic.Bool // this process has done its pass of [Eraser.IndexRows]
 }
 
 // New returns an eraser that uses, and does not close, rdb. retention is how long
 // [Eraser.EraseExpired] keeps an ended request; 0: forever.
 func New(rdb redis.UniversalClient, keys keyspace.Keys, retention time.Duration) *Eraser {
-	return &Eraser{rdb, keys, retention, batch.NewStore(rdb, keys), record.NewReader(rdb, keys), quarantine.NewList(rdb, keys)}
+	return &Eraser{
+		rdb: rdb, keys: keys, retention: retention,
+		batches: batch.NewStore(rdb, keys), records: record.NewReader(rdb, keys), quarantined: quarantine.NewList(rdb, keys),
+	}
 }
 
 // eraseRows is the number of requests of one script, which must not block Redis for long.
@@ -55,16 +60,19 @@ type Erasure struct {
 	// Since is when the request came to its state, if it was not erased.
 	Since       time.Time
 	Generations int // erased ones
-	Rows        int // rows of its batch that lost the id
+	Rows        int // rows and lists that lost the id
+	Events      int // erased ones
 }
 
-// Erase erases ended requests, except their ids in other rows (see [Eraser.EraseRows]) and
-// their events (see [Eraser.EraseEvents]). It counts them as erased.
+// Erase erases ended requests, and what names them: rows, lists and events. It counts them
+// as erased. What earlier versions wrote may remain, see [Eraser.EraseRows] and
+// [Eraser.EraseEvents].
 func (er *Eraser) Erase(ctx context.Context, ids []string) ([]Erasure, error) {
 	return er.eraseAll(ctx, ids, true, math.MaxInt64)
 }
 
-// eraseAll erases the requests that ended by a time, in ms.
+// eraseAll erases the requests that ended by a time, in ms. Only with force are their events
+// erased as well.
 func (er *Eraser) eraseAll(ctx context.Context, ids []string, force bool, endedBy int64) ([]Erasure, error) {
 	all := make([]Erasure, 0, len(ids))
 	for page := range slices.Chunk(ids, eraseRows) {
@@ -74,7 +82,7 @@ func (er *Eraser) eraseAll(ctx context.Context, ids []string, force bool, endedB
 			return all, fmt.Errorf("erase %d requests: %w", len(page), err)
 		}
 		for i, id := range page {
-			one, err := readErasure(id, reply[4*i:4*i+4])
+			one, err := readErasure(id, reply[5*i:5*i+5])
 			if err != nil {
 				return all, err
 			}
@@ -89,7 +97,8 @@ func readErasure(id string, reply []any) (Erasure, error) {
 	state := fmt.Sprint(reply[0])
 	generations, _ := reply[1].(int64)
 	rows, _ := reply[2].(int64)
-	e.Generations, e.Rows = int(generations), int(rows)
+	events, _ := reply[4].(int64)
+	e.Generations, e.Rows, e.Events = int(generations), int(rows), int(events)
 	switch {
 	case state == "-":
 	case state == "newer" || state == "poison":

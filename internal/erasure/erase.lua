@@ -1,21 +1,24 @@
 -- erase removes ended requests, with their earlier generations, and every place that
--- names them except the rows of other batches, see erase_rows.lua.
+-- names them. Lists of requeued requests that are too long to search here are noted in
+-- :unsearched, for erase_requeued.lua.
 --
 -- KEYS[1]: the account's tag
--- force: '1' to remove also a record whose header is broken, which no counter counts
+-- force: '1' to remove also the events of the requests from the results stream, and a
+--   record whose header is broken, which no counter counts
 -- ended_by: only requests that ended by this time, ms
 -- rows: id
--- Returns four values for each id: the state that it had when it was removed, or '-' if
+-- Returns five values for each id: the state that it had when it was removed, or '-' if
 -- there is no record, '=' and its state if it has not ended, or not by then, or 'newer'
--- or 'poison' if its record cannot be read; how many generations were removed; how many
--- rows lost its id; when it came to its state, ms.
+-- or 'poison' if its record cannot be read; how many generations were removed; from how
+-- many rows and lists the id was removed; when it came to its state, ms; how many events
+-- were removed.
 --
--- uses: keys, clock, record, readable, counters, operator_lists, batch_order, delivery
+-- uses: keys, clock, record, readable, counters, operator_lists, batch_order, feeding, batch_cancel, delivery, mentions
 local force, ended_by = unpack(ARGV, 1, 2)
 
--- erase_row removes an id from the chunk that has its row.
-local function erase_row(batch, row, id)
-  local order, n = order_key(batch), math.floor((row - 1) / 100)
+-- erase_from_chunk removes an id from a chunk of a batch.
+local function erase_from_chunk(batch, n, id)
+  local order = order_key(batch)
   local text, removed = redis.call('HGET', order, n), 0
   if not text then return 0 end
   local needle = ' ' .. id .. '\n'
@@ -27,6 +30,63 @@ local function erase_row(batch, row, id)
   end
   if removed > 0 then redis.call('HSET', order, n, text) end
   return removed
+end
+
+-- The most entries of lists of requeued requests that one script searches.
+local MAX_SEARCHED, searched = 20000, 0
+
+-- erase_requeued removes an id from the lists of the requeued requests of a batch. The
+-- feeder skips the empty entries that it leaves.
+local function erase_requeued(batch, id)
+  local removed = 0
+  for _, list in ipairs({ requeued_key(batch), cancelled_key(batch) }) do
+    local n = redis.call('LLEN', list)
+    searched = searched + n
+    if n > 0 and searched > MAX_SEARCHED then
+      redis.call('SADD', tag .. ':unsearched', batch)
+    elseif n > 0 then
+      for _, at in ipairs(redis.call('LPOS', list, id, 'COUNT', 0)) do
+        redis.call('LSET', list, at, '')
+        removed = removed + 1
+      end
+    end
+  end
+  return removed
+end
+
+-- erase_event removes an entry of the results stream, if it is an event of the request.
+local function erase_event(entry, id)
+  local found = redis.call('XRANGE', tag .. ':results', entry, entry)[1]
+  if not found then return 0 end
+  for i = 1, #found[2], 2 do
+    if found[2][i] == 'application_id' and found[2][i + 1] == id then
+      return redis.call('XDEL', tag .. ':results', entry)
+    end
+  end
+  return 0
+end
+
+-- erase_events removes the events whose entries a text names.
+local ENTRY = '"entry":"(%d+%-%d+)"' -- in a record
+local function erase_events(text, pattern, id)
+  local removed = 0
+  if force ~= '1' then return removed end
+  for entry in string.gmatch(text, pattern) do removed = removed + erase_event(entry, id) end
+  return removed
+end
+
+-- erase_mentions removes an id from where it is named apart from its record. batch and
+-- row are the request's own; 0 for none.
+local function erase_mentions(id, batch, row)
+  local mentions = take_mentions(id)
+  local rows, batches = 0, { [batch] = true }
+  if row > 0 then rows = erase_from_chunk(batch, math.floor((row - 1) / 100), id) end
+  for other, chunk in string.gmatch(mentions, ' r(%d+)%.(%d+)') do
+    rows = rows + erase_from_chunk(other, chunk, id)
+    batches[tonumber(other)] = true
+  end
+  for other in pairs(batches) do rows = rows + erase_requeued(other, id) end
+  return rows, erase_events(mentions, ' e(%d+%-%d+)', id)
 end
 
 -- The gate keeps the ids of the faults in a row, and of the last probes.
@@ -45,11 +105,18 @@ local function erase_from_gate(id)
   redis.call('HSET', tag .. ':gate', 'row', table.concat(others, '\n'))
 end
 
+-- erase_generations removes the earlier generations. It returns how many there were, and
+-- how many events were removed.
 local function erase_generations(id, gen)
-  local keys = {}
-  for g = 1, gen - 1 do keys[g] = old_key(g, id) end
-  if #keys == 0 then return 0 end
-  return redis.call('DEL', unpack(keys))
+  local generations, removed = 0, 0
+  for g = 1, gen - 1 do
+    local raw = redis.call('GET', old_key(g, id))
+    if raw then
+      removed = removed + erase_events(raw, ENTRY, id)
+      generations = generations + redis.call('DEL', old_key(g, id))
+    end
+  end
+  return generations, removed
 end
 
 local function erase_deliveries(id)
@@ -62,9 +129,10 @@ local function erase_deliveries(id)
 end
 
 local function erase(id, h)
-  local row = batch_row(redis.call('GET', record_key(id)))
+  local raw = redis.call('GET', record_key(id))
   redis.call('DEL', record_key(id))
-  local generations = 1 + erase_generations(id, h.gen)
+  local generations, earlier = erase_generations(id, h.gen)
+  local rows, replayed = erase_mentions(id, h.batch, tonumber(batch_row(raw) or '0'))
   count(h.batch, h.state, -1)
   redis.call('HINCRBY', batch_key(h.batch), 'erased', 1)
   unlist_for_operator(h, id)
@@ -74,23 +142,26 @@ local function erase(id, h)
   redis.call('SREM', tag .. ':newer', id)
   erase_from_gate(id)
   erase_deliveries(id)
-  return generations, row and erase_row(h.batch, tonumber(row), id) or 0
+  return 1 + generations, rows, erase_events(raw, ENTRY, id) + earlier + replayed
 end
 
 local out = {}
 for i = 3, #ARGV do
   local id = unpack(ARGV, i, i)
   local h, why = load_readable(id)
-  local state, generations, rows, at = why or '-', 0, 0, '0'
+  local state, generations, rows, at, removed = why or '-', 0, 0, '0', 0
   if why == 'poison' and force == '1' then
     generations = redis.call('DEL', record_key(id))
+    rows, removed = erase_mentions(id, 0, 0)
     erase_deliveries(id)
   elseif h and ENDED[h.state] and h.changed <= tonumber(ended_by) then
     state = NAME[h.state]
-    generations, rows = erase(id, h)
+    generations, rows, removed = erase(id, h)
+  elseif not h and not why then -- an earlier erasure may have left something
+    rows, removed = erase_mentions(id, 0, 0)
   elseif h then
     state, at = '=' .. NAME[h.state], ms(h.changed)
   end
-  out[#out + 1], out[#out + 2], out[#out + 3], out[#out + 4] = state, generations, rows, at
+  for _, value in ipairs({ state, generations, rows, at, removed }) do out[#out + 1] = value end
 end
 return out

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/erasure"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -46,20 +45,20 @@ func TestErase_LeavesOnlyCounters(t *testing.T) {
 	h.Must(err)
 	_, before := h.BatchCounters(1)
 
+	rows, events := 0, 0
 	for _, e := range h.Erase("E-1", "E-2", "E-3", "E-9") {
-		if e.Erased != (e.ApplicationID != "E-9") || e.ApplicationID == "E-2" && e.Generations != 2 || e.ApplicationID == "E-1" && e.Rows != 2 {
+		if e.Erased != (e.ApplicationID != "E-9") || e.ApplicationID == "E-2" && e.Generations != 2 || e.ApplicationID == "E-1" && e.Rows != 4 {
 			t.Errorf("the erasure is %+v", e)
 		}
+		rows, events = rows+e.Rows, events+e.Events
 	}
-	n, err := h.Stores.Erasure.EraseRows(t.Context())
-	if err != nil || n != 5 { // four rows of autumn, and the requeued one
-		t.Errorf("%d ids were erased from rows, %v; want 5", n, err)
-	}
-	erased := map[string]bool{"E-1": true, "E-2": true, "E-3": true}
-	if n, err := h.Stores.Erasure.EraseEvents(t.Context(), erasure.EventFilter{IDs: erased}); err != nil || n != 5 {
-		t.Errorf("%d events were erased, %v; want 5", n, err)
+	if rows != 9 || events != 5 { // four rows of each batch, and the requeued one
+		t.Errorf("%d rows and lists lost their ids, and %d events were erased; want 9 and 5", rows, events)
 	}
 	h.expectNoTrace("E-1", "E-2", "E-3")
+	if n, err := h.Stores.Erasure.EraseRows(t.Context(), true); err != nil || n != 0 {
+		t.Errorf("%d more ids were erased from rows, %v", n, err)
+	}
 	counts, after := h.BatchCounters(1)
 	if counts["erased"] != 3 || before != after {
 		t.Errorf("the counters are %v: %d rows, and %d before", counts, after, before)

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -23,9 +26,37 @@ type EventFilter struct {
 
 const eventsPage = 1000
 
+// eventsIndexed is the field of the account with the time, in ms, from which on the records
+// name their events. A worker of an earlier version may run beside new ones for a day.
+const (
+	eventsIndexed = "events_indexed"
+	mixedFor      = 24 * time.Hour
+)
+
+// EventsIndexed reports whether the record of each event in the results stream names it, so
+// that [Eraser.Erase] has erased all events of a request. Otherwise the oldest events may be
+// those of an earlier version.
+func (er *Eraser) EventsIndexed(ctx context.Context) (bool, error) {
+	var from *redis.StringCmd
+	var first *redis.XMessageSliceCmd
+	_, err := er.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		from = pipe.HGet(ctx, er.keys.State(), eventsIndexed)
+		first = pipe.XRangeN(ctx, er.keys.Results(), "-", "+", 1)
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return false, readError("which events are indexed", err)
+	}
+	if len(first.Val()) == 0 {
+		return true, nil
+	}
+	since, err := from.Int64()
+	return err == nil && event.EnteredAt(first.Val()[0].ID).After(time.UnixMilli(since).Add(mixedFor)), nil
+}
+
 // EraseEvents removes events from the results stream, and returns their number. Events of a
 // batch are removed only if their requests have no record. It reads the stream once, page by
-// page, up to its present end.
+// page, up to its present end: it is for events that no record names.
 func (er *Eraser) EraseEvents(ctx context.Context, filter EventFilter) (erased int, err error) {
 	last, err := er.rdb.XRevRangeN(ctx, er.keys.Results(), "+", "-", 1).Result()
 	if err != nil || len(last) == 0 {

@@ -28,8 +28,7 @@ const (
 // EraseExpired erases ended requests, and earlier generations, whose end is older than the
 // retention, and returns the number of erased requests. Each call scans a part of the keys,
 // so that calls at the given interval examine every request once an hour. The progress is
-// stored in Redis. Rows of other batches with ids of erased requests are erased afterwards,
-// in the same way.
+// stored in Redis. Events stay until their age, since consumers may not have read them.
 func (er *Eraser) EraseExpired(ctx context.Context, interval time.Duration) (erased int, err error) {
 	if er.retention == 0 {
 		return 0, nil
@@ -49,7 +48,7 @@ func (er *Eraser) EraseExpired(ctx context.Context, interval time.Duration) (era
 	}); err != nil {
 		return 0, fmt.Errorf("count the keys: %w", err)
 	}
-	p, err := er.progress(ctx)
+	cursor, err := er.cursor(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -57,62 +56,34 @@ func (er *Eraser) EraseExpired(ctx context.Context, interval time.Duration) (era
 	part := interval.Seconds() / retentionRound.Seconds() * float64(size.Val()) / scanPage
 	for range min(1+int(part), maxScans) {
 		var keys []string
-		if keys, p.cursor, err = node.Scan(ctx, p.cursor, er.keys.Tag()+"*", scanPage).Result(); err != nil {
+		if keys, cursor, err = node.Scan(ctx, cursor, er.keys.Tag()+"*", scanPage).Result(); err != nil {
 			return erased, fmt.Errorf("scan the keys: %w", err)
 		}
 		n, err := er.eraseKeys(ctx, keys, endedBy)
-		p.dirty = p.dirty || n > 0
 		if erased += n; err != nil {
 			return erased, err
 		}
-		if p.cursor == 0 {
+		if cursor == 0 {
+			if _, err := er.eraseUnsearched(ctx); err != nil {
+				return erased, err
+			}
 			break
 		}
 	}
-	return erased, er.advance(ctx, p)
+	if err := er.rdb.HSet(ctx, er.keys.State(), "retention", cursor).Err(); err != nil {
+		return erased, fmt.Errorf("store the progress of retention: %w", err)
+	}
+	return erased, nil
 }
 
-// progress is the progress of retention.
-type progress struct {
-	cursor uint64
-	// dirty reports that a request was erased since the latest erasure of rows began.
-	dirty bool
-	// erasing reports that an erasure of rows is in progress, at the position at.
-	erasing bool
-	at      position
-}
-
-const progressFormat = "%d %t %t %d %d"
-
-func (er *Eraser) progress(ctx context.Context) (p progress, err error) {
+// cursor returns where the scan of the keys continues.
+func (er *Eraser) cursor(ctx context.Context) (cursor uint64, err error) {
 	text, err := er.rdb.HGet(ctx, er.keys.State(), "retention").Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return p, fmt.Errorf("read the progress of retention: %w", err)
+		return 0, fmt.Errorf("read the progress of retention: %w", err)
 	}
-	// An unreadable progress restarts the scan.
-	if _, err := fmt.Sscanf(text, progressFormat, &p.cursor, &p.dirty, &p.erasing, &p.at.batch, &p.at.chunk); err != nil {
-		return progress{}, nil //nolint:nilerr // see above
-	}
-	return p, nil
-}
-
-// advance erases a part of the rows, if there is anything to erase, and stores the progress.
-func (er *Eraser) advance(ctx context.Context, p progress) (err error) {
-	if !p.erasing && p.dirty {
-		p.erasing, p.dirty, p.at = true, false, position{}
-	}
-	if p.erasing {
-		var over bool
-		if p.at, over, err = er.continueRows(ctx, p.at); err != nil {
-			return err
-		}
-		p.erasing = !over
-	}
-	text := fmt.Sprintf(progressFormat, p.cursor, p.dirty, p.erasing, p.at.batch, p.at.chunk)
-	if err := er.rdb.HSet(ctx, er.keys.State(), "retention", text).Err(); err != nil {
-		return fmt.Errorf("store the progress of retention: %w", err)
-	}
-	return nil
+	_, _ = fmt.Sscan(text, &cursor) // an unreadable one restarts the scan
+	return cursor, nil
 }
 
 // eraseKeys erases the records of some keys that ended by a time, in ms.

@@ -119,7 +119,7 @@ func TestEraseRows_ReachesTheEndOfALongBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []int{chunks - 7 + fed, 0} {
-		if n, err := h.Stores.Erasure.EraseRows(t.Context()); err != nil || n != want {
+		if n, err := h.Stores.Erasure.EraseRows(t.Context(), true); err != nil || n != want {
 			t.Errorf("%d ids were erased, want %d; %v", n, want, err)
 		}
 	}

@@ -2,51 +2,119 @@ package erasure
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/lua"
 )
 
 var (
-	eraseRowsScript     = scripts.Script("erase_rows.lua")
+	indexRowsScript     = scripts.Script("index_rows.lua")
 	eraseRequeuedScript = scripts.Script("erase_requeued.lua")
 )
 
 const (
 	rowChunks    = 5   // chunks of one script, which must not block Redis for long
 	requeuedRows = 500 // requeued ids of one script
+	// scriptsPerCall is the number of scripts in one call of [Eraser.IndexRows].
+	scriptsPerCall = 20
 )
 
-// EraseRows removes the ids of requests without a record from the rows and the requeued lists
-// of all batches, and returns their number. It reads all of them, page by page.
-func (er *Eraser) EraseRows(ctx context.Context) (erased int, err error) {
+// Fields of the account. rowsIndexed is set when the index of mentions has all rows;
+// indexPosition is how far a pass over all batches is.
+const (
+	rowsIndexed   = "rows_indexed"
+	indexPosition = "rows_indexing"
+)
+
+// EraseRows finishes an erasure: it removes ids of erased requests from lists that were too
+// long for [Eraser.Erase], and from the rows that an earlier version wrote, which the index
+// of mentions may not have yet. Then, or if all is set, it reads the rows of all batches,
+// page by page. It returns the number of removed ids.
+func (er *Eraser) EraseRows(ctx context.Context, all bool) (erased int, err error) {
+	if erased, err = er.eraseUnsearched(ctx); err != nil {
+		return erased, err
+	}
+	indexed, err := er.rdb.HExists(ctx, er.keys.State(), rowsIndexed).Result()
+	if err != nil {
+		return erased, fmt.Errorf("read whether the rows are indexed: %w", err)
+	}
+	if indexed && !all {
+		return erased, nil
+	}
 	for number, err := range er.batches.Numbers(ctx) {
 		if err != nil {
 			return erased, err
 		}
-		n, _, err := er.eraseFrom(ctx, position{batch: number}, math.MaxInt)
+		n, _, err := er.indexFrom(ctx, position{batch: number}, math.MaxInt)
 		if erased += n; err != nil {
 			return erased, err
 		}
+		if all {
+			n, err := er.eraseRequeued(ctx, number)
+			if erased += n; err != nil {
+				return erased, err
+			}
+		}
 	}
-	return erased, nil
+	return erased, er.markIndexed(ctx)
+}
+
+func (er *Eraser) markIndexed(ctx context.Context) error {
+	if err := er.rdb.HSet(ctx, er.keys.State(), rowsIndexed, 1).Err(); err != nil {
+		return fmt.Errorf("store that the rows are indexed: %w", err)
+	}
+	return nil
+}
+
+// IndexRows does a part of a pass over the rows of all batches, which adds those to the
+// index of mentions that an earlier version wrote. A process does one pass in its life, so
+// that it also finds the rows that an earlier version wrote beside it.
+func (er *Eraser) IndexRows(ctx context.Context) error {
+	if er.indexed.Load() {
+		return nil
+	}
+	text, err := er.rdb.HGet(ctx, er.keys.State(), indexPosition).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("read how far the rows are indexed: %w", err)
+	}
+	var at position
+	_, _ = fmt.Sscan(text, &at.batch, &at.chunk) // an unreadable position starts over
+	if at.batch > 0 {                            // 0 is for requests without a batch, and always exists
+		numbers, err := er.batches.NumbersFrom(ctx, at.batch, 1)
+		switch {
+		case err != nil:
+			return err
+		case len(numbers) == 0:
+			if err := er.rdb.HDel(ctx, er.keys.State(), indexPosition).Err(); err != nil {
+				return fmt.Errorf("store how far the rows are indexed: %w", err)
+			}
+			er.indexed.Store(true)
+			return er.markIndexed(ctx)
+		case numbers[0] != at.batch:
+			at = position{batch: numbers[0]}
+		}
+	}
+	if _, at, err = er.indexFrom(ctx, at, scriptsPerCall); err != nil {
+		return err
+	}
+	if err := er.rdb.HSet(ctx, er.keys.State(), indexPosition, fmt.Sprint(at.batch, at.chunk)).Err(); err != nil {
+		return fmt.Errorf("store how far the rows are indexed: %w", err)
+	}
+	return nil
 }
 
 // position is the progress of a pass over all batches: the next chunk of a batch.
 type position struct{ batch, chunk int }
 
-// eraseFrom erases rows of a batch from a position on, with at most so many scripts. It
-// returns the next position, in the next batch if this one is done.
-func (er *Eraser) eraseFrom(ctx context.Context, at position, scripts int) (erased int, next position, err error) {
-	if at.chunk == 0 {
-		for _, list := range []string{er.keys.Requeued(at.batch), er.keys.CancelledRequeued(at.batch)} {
-			n, err := er.eraseRequeued(ctx, list)
-			if erased += n; err != nil {
-				return erased, at, err
-			}
-		}
-	}
+// indexFrom indexes rows of a batch from a position on, with at most so many scripts. It
+// returns the number of rows that lost the id of an erased request, and the next position,
+// in the next batch if this one is done.
+func (er *Eraser) indexFrom(ctx context.Context, at position, scripts int) (erased int, next position, err error) {
 	last, err := er.batches.LastChunk(ctx, at.batch)
 	if err != nil {
 		return erased, at, err
@@ -59,9 +127,9 @@ func (er *Eraser) eraseFrom(ctx context.Context, at position, scripts int) (eras
 		for i := range rowChunks {
 			rows.Add(at.chunk + i)
 		}
-		n, err := eraseRowsScript.Run(ctx, er.rdb, []string{er.keys.Tag()}, lua.Args{"batch": at.batch}, rows).Int()
+		n, err := indexRowsScript.Run(ctx, er.rdb, []string{er.keys.Tag()}, lua.Args{"batch": at.batch}, rows).Int()
 		if err != nil {
-			return erased, at, fmt.Errorf("erase rows of batch %d: %w", at.batch, err)
+			return erased, at, fmt.Errorf("index rows of batch %d: %w", at.batch, err)
 		}
 		at.chunk += rowChunks
 		erased += n
@@ -69,33 +137,47 @@ func (er *Eraser) eraseFrom(ctx context.Context, at position, scripts int) (eras
 	return erased, position{batch: at.batch + 1}, nil
 }
 
-func (er *Eraser) eraseRequeued(ctx context.Context, list string) (erased int, err error) {
-	for skipped := 0; ; skipped += requeuedRows {
-		reply, err := eraseRequeuedScript.Run(ctx, er.rdb, []string{er.keys.Tag()}, lua.Args{"list": list, "skip": skipped, "max": requeuedRows}).Int64Slice()
+// eraseUnsearched removes the ids of requests without a record from the lists of requeued
+// requests that were too long for an erasure.
+func (er *Eraser) eraseUnsearched(ctx context.Context) (erased int, err error) {
+	// Those that are being searched are in a set of their own, so that a batch that is added
+	// meanwhile is searched again.
+	unsearched, searching := er.keys.Tag()+":unsearched", er.keys.Tag()+":searching"
+	batches, err := er.rdb.SUnion(ctx, unsearched, searching).Result()
+	if err != nil {
+		return 0, readError("the batches whose lists are to be searched", err)
+	}
+	for _, text := range batches {
+		number, err := strconv.Atoi(text)
 		if err != nil {
-			return erased, fmt.Errorf("erase requeued ids: %w", err)
+			return erased, fmt.Errorf("batch number %q: %w", text, err)
 		}
-		erased += int(reply[1])
-		if reply[0] < requeuedRows {
-			return erased, nil
+		if err := er.rdb.SMove(ctx, unsearched, searching, text).Err(); err != nil {
+			return erased, fmt.Errorf("store that the lists of batch %d are searched: %w", number, err)
+		}
+		n, err := er.eraseRequeued(ctx, number)
+		if erased += n; err != nil {
+			return erased, err
+		}
+		if err := er.rdb.SRem(ctx, searching, text).Err(); err != nil {
+			return erased, fmt.Errorf("store that the lists of batch %d were searched: %w", number, err)
 		}
 	}
+	return erased, nil
 }
 
-// scriptsPerCall is the number of scripts in one call of [Eraser.continueRows].
-const scriptsPerCall = 20
-
-// continueRows does a part of a pass over all batches. over reports its end.
-func (er *Eraser) continueRows(ctx context.Context, at position) (next position, over bool, err error) {
-	if at.batch > 0 { // 0 is for requests without a batch, and always exists
-		numbers, err := er.batches.NumbersFrom(ctx, at.batch, 1)
-		if err != nil || len(numbers) == 0 {
-			return at, err == nil, err
-		}
-		if numbers[0] != at.batch {
-			at = position{batch: numbers[0]}
+// eraseRequeued removes the ids of requests without a record from the lists of the requeued
+// requests of a batch, page by page.
+func (er *Eraser) eraseRequeued(ctx context.Context, number int) (erased int, err error) {
+	for _, list := range []string{er.keys.Requeued(number), er.keys.CancelledRequeued(number)} {
+		for skipped, more := 0, true; more; skipped += requeuedRows {
+			reply, err := eraseRequeuedScript.Run(ctx, er.rdb, []string{er.keys.Tag()}, lua.Args{"list": list, "skip": skipped, "max": requeuedRows}).Int64Slice()
+			if err != nil {
+				return erased, fmt.Errorf("erase requeued ids of batch %d: %w", number, err)
+			}
+			erased += int(reply[1])
+			more = reply[0] == requeuedRows
 		}
 	}
-	_, next, err = er.eraseFrom(ctx, at, scriptsPerCall)
-	return next, false, err
+	return erased, nil
 }

@@ -41,6 +41,8 @@ type Erasure struct {
 	batch    batch.Batch // the zero value if IDs are given
 
 	quarantined map[string]bool // IDs that a quarantined entry names
+	unknown     map[string]bool // IDs without a record, whose events no record names
+	damaged     bool            // a damaged record was erased, which could not tell its batch
 	erased      Erased
 	skipped     int           // requests that are being called, or handled
 	wait        time.Duration // until these can be erased
@@ -51,7 +53,7 @@ type Erasure struct {
 func (o *Operator) Erasure(ctx context.Context, ids []string, batchName string) (*Erasure, error) {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
-	e := &Erasure{operator: o, ids: slices.Compact(ids)}
+	e := &Erasure{operator: o, ids: slices.Compact(ids), unknown: map[string]bool{}}
 	if batchName == "" {
 		return e, nil
 	}
@@ -128,14 +130,12 @@ func (e *Erasure) Run(ctx context.Context) (err error) {
 // eraseMentions removes mentions of requests outside their records.
 func (e *Erasure) eraseMentions(ctx context.Context, whose erasure.EventFilter) error {
 	book := e.operator.stores
-	n, err := book.Erasure.EraseRows(ctx)
+	n, err := book.Erasure.EraseRows(ctx, e.damaged)
 	e.erased.Rows += n
 	if err != nil {
 		return err
 	}
-	n, err = book.Erasure.EraseEvents(ctx, whose)
-	e.erased.Events += n
-	if err != nil || len(whose.IDs) == 0 {
+	if err = e.eraseEvents(ctx, whose); err != nil || len(whose.IDs) == 0 {
 		return err
 	}
 	if n, err = book.Erasure.EraseQuarantined(ctx, whose.IDs); err == nil {
@@ -143,6 +143,24 @@ func (e *Erasure) eraseMentions(ctx context.Context, whose erasure.EventFilter) 
 		n, err = book.Erasure.EraseEntries(ctx, whose.IDs)
 		e.erased.Entries += n
 	}
+	return err
+}
+
+// eraseEvents removes the events that no record names.
+func (e *Erasure) eraseEvents(ctx context.Context, whose erasure.EventFilter) error {
+	book := e.operator.stores
+	indexed, err := book.Erasure.EventsIndexed(ctx)
+	if err != nil {
+		return err
+	}
+	if indexed && !e.damaged {
+		whose = erasure.EventFilter{IDs: e.unknown}
+	}
+	if whose.Batch == "" && len(whose.IDs) == 0 {
+		return nil
+	}
+	n, err := book.Erasure.EraseEvents(ctx, whose)
+	e.erased.Events += n
 	return err
 }
 
@@ -223,6 +241,8 @@ func (e *Erasure) erase(ctx context.Context, ids []string) (gone []string, err e
 	for _, r := range all {
 		e.erased.Generations += r.Generations
 		e.erased.Rows += r.Rows
+		e.erased.Events += r.Events
+		e.damaged = e.damaged || r.Erased && r.Unreadable
 		switch {
 		case r.Erased:
 			e.erased.Requests++
@@ -231,6 +251,7 @@ func (e *Erasure) erase(ctx context.Context, ids []string) (gone []string, err e
 			return gone, fmt.Errorf("erase %s: it was written by a newer version of kyclink; erase it with that version", r.ApplicationID)
 		case r.State == "":
 			gone = append(gone, r.ApplicationID)
+			e.unknown[r.ApplicationID] = true
 		default:
 			e.skip(max(time.Second, usualCall-time.Since(r.Since)))
 		}

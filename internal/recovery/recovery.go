@@ -136,7 +136,7 @@ func New(cfg Config) *Recovery {
 	r.steps = append(r.steps,
 		(&deliveries{deliveries: cfg.Deliveries, queue: callbacks, enqueue: cfg.EnqueueDelivery, stalledAfter: cfg.StalledAfter}).enqueueStalled,
 		requests.expire, r.batches.finishCancelling, requests.feedReadable,
-		stream.trim, upkeep.retire, upkeep.dropEmpty,
+		stream.trim, upkeep.retire, upkeep.index, upkeep.dropEmpty,
 	)
 	return r
 }

@@ -37,6 +37,8 @@ func (r *requests) feedReadable(ctx context.Context, counts Counts) error {
 type Upkeep interface {
 	// EraseExpired erases requests past their retention, a part at each interval.
 	EraseExpired(ctx context.Context, interval time.Duration) (erased int, err error)
+	// IndexRows adds to the index of rows what an earlier version wrote.
+	IndexRows(ctx context.Context) error
 	// DropEmpty deletes batches without rows.
 	DropEmpty(ctx context.Context) (dropped int, err error)
 }
@@ -51,6 +53,8 @@ func (u *upkeep) retire(ctx context.Context, counts Counts) error {
 	counts[Retired] += n
 	return err
 }
+
+func (u *upkeep) index(ctx context.Context, _ Counts) error { return u.upkeep.IndexRows(ctx) }
 
 func (u *upkeep) dropEmpty(ctx context.Context, counts Counts) error {
 	n, err := u.upkeep.DropEmpty(ctx)

@@ -4,7 +4,7 @@
 -- rows: id, generation, run, event_id, type, at (RFC 3339), data
 -- Returns the number of events that it published.
 --
--- uses: keys, record
+-- uses: keys, record, mentions
 local published = 0
 for i = 1, #ARGV, 7 do
   local id, generation, run, event_id, type, at, data = unpack(ARGV, i, i + 6)
@@ -13,8 +13,9 @@ for i = 1, #ARGV, 7 do
   local kept = h and h.gen == generation and (h.run > run or h.run == run and ENDED[h.state])
     or h and h.gen > generation and redis.call('EXISTS', old_key(generation, id)) == 1
   if kept then
-    redis.call('XADD', tag .. ':results', '*', 'id', event_id, 'type', type, 'timestamp', at,
+    local entry = redis.call('XADD', tag .. ':results', '*', 'id', event_id, 'type', type, 'timestamp', at,
       'application_id', id, 'data', data, 'replay', '1')
+    mention_event(id, entry)
     published = published + 1
   end
 end

@@ -101,15 +101,75 @@ local function unlist_for_operator(h, id)
 end
 -- lua/batch_order.lua
 local function order_key(batch) return tag .. ':order:' .. batch end
+-- lua/feeding.lua
+local function running_key() return tag .. ':running' end
+local function requeued_key(batch) return tag .. ':again:' .. batch end
+local last_served
+local function schedule_feed(batch)
+  last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
+  redis.call('ZADD', running_key(), 'NX', last_served, batch)
+end
+local function requeue(batch, id)
+  redis.call('RPUSH', requeued_key(batch), id)
+  schedule_feed(batch)
+end
+-- lua/batch_cancel.lua
+local function cancelling_key() return tag .. ':cancelling' end
+local function cancelled_key(batch) return tag .. ':off:' .. batch end
 -- lua/delivery.lua
 local function delivery_key(event) return tag .. ':delivery:' .. event end
 local function deliveries_key(id) return tag .. ':deliveries:' .. id end
 local function pending_key() return tag .. ':pending' end
 local function undelivered_key() return tag .. ':undelivered' end
+-- lua/mentions.lua
+local function mentions_key(id) return tag .. ':mentions:' .. string.sub(redis.sha1hex(id), 1, 4) end
+local function add_mention(id, mention)
+  local key = mentions_key(id)
+  local known = redis.call('HGET', key, id) or ''
+  if string.find(known .. ' ', ' ' .. mention .. ' ', 1, true) then return end
+  redis.call('HSET', key, id, known .. ' ' .. mention)
+end
+local trimmed_until
+local function mention_event(id, entry)
+  if not trimmed_until then
+    local first = redis.call('XRANGE', tag .. ':results', '-', '+', 'COUNT', 1)[1]
+    trimmed_until = first and tonumber(string.match(first[1], '^%d+')) or math.huge
+  end
+  local function is_trimmed(id) return tonumber(string.match(id, '^%d+')) < trimmed_until end
+  if is_trimmed(entry) then return end
+  local key = mentions_key(id)
+  local known = string.gsub(redis.call('HGET', key, id) or '', ' e(%S+)', function(other)
+    if is_trimmed(other) or other == entry then return '' end
+  end)
+  redis.call('HSET', key, id, known .. ' e' .. entry)
+end
+local function take_mentions(id)
+  local key = mentions_key(id)
+  local known = redis.call('HGET', key, id)
+  if not known then return '' end
+  redis.call('HDEL', key, id)
+  return known
+end
+local function is_own_row(raw, batch, row)
+  local readable, h = pcall(parse_header, raw)
+  return readable and h.batch == tonumber(batch) and batch_row(raw) == row
+end
+local function mention_rows(batch, chunk, text)
+  local gone = 0
+  text = string.gsub(text, '(%d+) ([^\n]+)\n', function(row, id)
+    local raw = redis.call('GET', record_key(id))
+    if not raw then
+      gone = gone + 1
+      return row .. '\n'
+    end
+    if not is_own_row(raw, batch, row) then add_mention(id, 'r' .. batch .. '.' .. chunk) end
+  end)
+  return text, gone
+end
 -- erasure/erase.lua
 local force, ended_by = unpack(ARGV, 1, 2)
-local function erase_row(batch, row, id)
-  local order, n = order_key(batch), math.floor((row - 1) / 100)
+local function erase_from_chunk(batch, n, id)
+  local order = order_key(batch)
   local text, removed = redis.call('HGET', order, n), 0
   if not text then return 0 end
   local needle = ' ' .. id .. '\n'
@@ -121,6 +181,51 @@ local function erase_row(batch, row, id)
   end
   if removed > 0 then redis.call('HSET', order, n, text) end
   return removed
+end
+local MAX_SEARCHED, searched = 20000, 0
+local function erase_requeued(batch, id)
+  local removed = 0
+  for _, list in ipairs({ requeued_key(batch), cancelled_key(batch) }) do
+    local n = redis.call('LLEN', list)
+    searched = searched + n
+    if n > 0 and searched > MAX_SEARCHED then
+      redis.call('SADD', tag .. ':unsearched', batch)
+    elseif n > 0 then
+      for _, at in ipairs(redis.call('LPOS', list, id, 'COUNT', 0)) do
+        redis.call('LSET', list, at, '')
+        removed = removed + 1
+      end
+    end
+  end
+  return removed
+end
+local function erase_event(entry, id)
+  local found = redis.call('XRANGE', tag .. ':results', entry, entry)[1]
+  if not found then return 0 end
+  for i = 1, #found[2], 2 do
+    if found[2][i] == 'application_id' and found[2][i + 1] == id then
+      return redis.call('XDEL', tag .. ':results', entry)
+    end
+  end
+  return 0
+end
+local ENTRY = '"entry":"(%d+%-%d+)"' -- in a record
+local function erase_events(text, pattern, id)
+  local removed = 0
+  if force ~= '1' then return removed end
+  for entry in string.gmatch(text, pattern) do removed = removed + erase_event(entry, id) end
+  return removed
+end
+local function erase_mentions(id, batch, row)
+  local mentions = take_mentions(id)
+  local rows, batches = 0, { [batch] = true }
+  if row > 0 then rows = erase_from_chunk(batch, math.floor((row - 1) / 100), id) end
+  for other, chunk in string.gmatch(mentions, ' r(%d+)%.(%d+)') do
+    rows = rows + erase_from_chunk(other, chunk, id)
+    batches[tonumber(other)] = true
+  end
+  for other in pairs(batches) do rows = rows + erase_requeued(other, id) end
+  return rows, erase_events(mentions, ' e(%d+%-%d+)', id)
 end
 local function erase_from_gate(id)
   local fields = redis.call('HMGET', tag .. ':gate', 'probe', 'row', 'refused')
@@ -137,10 +242,15 @@ local function erase_from_gate(id)
   redis.call('HSET', tag .. ':gate', 'row', table.concat(others, '\n'))
 end
 local function erase_generations(id, gen)
-  local keys = {}
-  for g = 1, gen - 1 do keys[g] = old_key(g, id) end
-  if #keys == 0 then return 0 end
-  return redis.call('DEL', unpack(keys))
+  local generations, removed = 0, 0
+  for g = 1, gen - 1 do
+    local raw = redis.call('GET', old_key(g, id))
+    if raw then
+      removed = removed + erase_events(raw, ENTRY, id)
+      generations = generations + redis.call('DEL', old_key(g, id))
+    end
+  end
+  return generations, removed
 end
 local function erase_deliveries(id)
   for _, event in ipairs(redis.call('LRANGE', deliveries_key(id), 0, -1)) do
@@ -151,9 +261,10 @@ local function erase_deliveries(id)
   redis.call('DEL', deliveries_key(id))
 end
 local function erase(id, h)
-  local row = batch_row(redis.call('GET', record_key(id)))
+  local raw = redis.call('GET', record_key(id))
   redis.call('DEL', record_key(id))
-  local generations = 1 + erase_generations(id, h.gen)
+  local generations, earlier = erase_generations(id, h.gen)
+  local rows, replayed = erase_mentions(id, h.batch, tonumber(batch_row(raw) or '0'))
   count(h.batch, h.state, -1)
   redis.call('HINCRBY', batch_key(h.batch), 'erased', 1)
   unlist_for_operator(h, id)
@@ -163,22 +274,25 @@ local function erase(id, h)
   redis.call('SREM', tag .. ':newer', id)
   erase_from_gate(id)
   erase_deliveries(id)
-  return generations, row and erase_row(h.batch, tonumber(row), id) or 0
+  return 1 + generations, rows, erase_events(raw, ENTRY, id) + earlier + replayed
 end
 local out = {}
 for i = 3, #ARGV do
   local id = unpack(ARGV, i, i)
   local h, why = load_readable(id)
-  local state, generations, rows, at = why or '-', 0, 0, '0'
+  local state, generations, rows, at, removed = why or '-', 0, 0, '0', 0
   if why == 'poison' and force == '1' then
     generations = redis.call('DEL', record_key(id))
+    rows, removed = erase_mentions(id, 0, 0)
     erase_deliveries(id)
   elseif h and ENDED[h.state] and h.changed <= tonumber(ended_by) then
     state = NAME[h.state]
-    generations, rows = erase(id, h)
+    generations, rows, removed = erase(id, h)
+  elseif not h and not why then -- an earlier erasure may have left something
+    rows, removed = erase_mentions(id, 0, 0)
   elseif h then
     state, at = '=' .. NAME[h.state], ms(h.changed)
   end
-  out[#out + 1], out[#out + 2], out[#out + 3], out[#out + 4] = state, generations, rows, at
+  for _, value in ipairs({ state, generations, rows, at, removed }) do out[#out + 1] = value end
 end
 return out

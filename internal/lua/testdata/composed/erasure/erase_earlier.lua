@@ -71,6 +71,51 @@ local function load_readable(id)
   if why then return nil, why end
   return parse_header(raw)
 end
+-- lua/mentions.lua
+local function mentions_key(id) return tag .. ':mentions:' .. string.sub(redis.sha1hex(id), 1, 4) end
+local function add_mention(id, mention)
+  local key = mentions_key(id)
+  local known = redis.call('HGET', key, id) or ''
+  if string.find(known .. ' ', ' ' .. mention .. ' ', 1, true) then return end
+  redis.call('HSET', key, id, known .. ' ' .. mention)
+end
+local trimmed_until
+local function mention_event(id, entry)
+  if not trimmed_until then
+    local first = redis.call('XRANGE', tag .. ':results', '-', '+', 'COUNT', 1)[1]
+    trimmed_until = first and tonumber(string.match(first[1], '^%d+')) or math.huge
+  end
+  local function is_trimmed(id) return tonumber(string.match(id, '^%d+')) < trimmed_until end
+  if is_trimmed(entry) then return end
+  local key = mentions_key(id)
+  local known = string.gsub(redis.call('HGET', key, id) or '', ' e(%S+)', function(other)
+    if is_trimmed(other) or other == entry then return '' end
+  end)
+  redis.call('HSET', key, id, known .. ' e' .. entry)
+end
+local function take_mentions(id)
+  local key = mentions_key(id)
+  local known = redis.call('HGET', key, id)
+  if not known then return '' end
+  redis.call('HDEL', key, id)
+  return known
+end
+local function is_own_row(raw, batch, row)
+  local readable, h = pcall(parse_header, raw)
+  return readable and h.batch == tonumber(batch) and batch_row(raw) == row
+end
+local function mention_rows(batch, chunk, text)
+  local gone = 0
+  text = string.gsub(text, '(%d+) ([^\n]+)\n', function(row, id)
+    local raw = redis.call('GET', record_key(id))
+    if not raw then
+      gone = gone + 1
+      return row .. '\n'
+    end
+    if not is_own_row(raw, batch, row) then add_mention(id, 'r' .. batch .. '.' .. chunk) end
+  end)
+  return text, gone
+end
 -- erasure/erase_earlier.lua
 local ended_by = unpack(ARGV, 1, 1)
 local removed = 0
@@ -79,6 +124,9 @@ for i = 2, #ARGV, 2 do
   local key = old_key(generation, id)
   local raw = redis.call('GETRANGE', key, 0, HEADER - 1)
   local h = raw ~= '' and not unreadable(raw) and parse_header(raw)
-  if h and ENDED[h.state] and h.changed <= tonumber(ended_by) then removed = removed + redis.call('DEL', key) end
+  if h and ENDED[h.state] and h.changed <= tonumber(ended_by) then
+    for entry in string.gmatch(redis.call('GET', key), '"entry":"(%d+%-%d+)"') do mention_event(id, entry) end
+    removed = removed + redis.call('DEL', key)
+  end
 end
 return removed

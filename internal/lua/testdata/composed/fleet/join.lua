@@ -18,6 +18,10 @@ local function conflicting_kind(kind)
   local joined = redis.call('HEXISTS', tag .. ':gate', 'set:n') == 1 or redis.call('EXISTS', tag .. ':workers') == 1
   return joined and kind == 'simulated' and 'unknown'
 end
+-- lua/batch_names.lua
+local function batch_names_key() return tag .. ':batches' end
+local function numbered_key() return tag .. ':numbered' end
+local function free_numbers_key() return tag .. ':free-numbers' end
 -- admission/gate_state.lua
 local us = clock[1] * 1000000 + clock[2]
 local second = math.floor(us / 1000000)
@@ -270,6 +274,9 @@ if redis.call('ZSCORE', workers, process) then return { 'taken' } end
 redis.call('HSET', account_key(), 'upstream', kind)
 redis.call('HSETNX', account_key(), 'id', ledger_id)
 redis.call('ZADD', workers, ms(now), process)
+if redis.call('HLEN', batch_names_key()) == 0 then redis.call('HSETNX', account_key(), 'rows_indexed', 1) end
+local events = redis.call('XLEN', tag .. ':results')
+redis.call('HSETNX', account_key(), 'events_indexed', events == 0 and 0 or ms(now))
 local before = { '0', '0', '0' }
 if n ~= '0' then before = set_rate(n, per, burst) end
 return { 'joined', redis.call('HGET', account_key(), 'id'), unpack(before) }

@@ -108,7 +108,7 @@ local function requeue(batch, id)
 end
 -- lua/outcome.lua
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
-  redis.call('XADD', tag .. ':results', '*',
+  return redis.call('XADD', tag .. ':results', '*',
     'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
     'data', '{"application_id":' .. id_json .. ',"generation":' .. h.gen .. ',"run":' .. h.run .. head
       .. middle .. ',"attempts":' .. h.attempts .. ',"possible_duplicates":' .. h.dups .. tail .. '}')
@@ -131,10 +131,10 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
   if state == 'F' or state == 'X' then redis.call('HINCRBY', account_key(), 'ended:' .. NAME[state], 1) end
   list_for_operator(h, id)
   h.flag = '-'
+  local entry = publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
-    .. ',"ended_at":"' .. e.at .. '"}'
+    .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
   write_record(key, h, content, resolved, outcome, earlier)
-  publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
 end
 -- ledger/retry.lua
 local id, generation, run, attempts, lane, event_id, at, id_json, head, tail = unpack(ARGV)

@@ -58,6 +58,51 @@ local function write_record(key, h, content, resolved, outcome, earlier)
   return raw
 end
 local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
+-- lua/mentions.lua
+local function mentions_key(id) return tag .. ':mentions:' .. string.sub(redis.sha1hex(id), 1, 4) end
+local function add_mention(id, mention)
+  local key = mentions_key(id)
+  local known = redis.call('HGET', key, id) or ''
+  if string.find(known .. ' ', ' ' .. mention .. ' ', 1, true) then return end
+  redis.call('HSET', key, id, known .. ' ' .. mention)
+end
+local trimmed_until
+local function mention_event(id, entry)
+  if not trimmed_until then
+    local first = redis.call('XRANGE', tag .. ':results', '-', '+', 'COUNT', 1)[1]
+    trimmed_until = first and tonumber(string.match(first[1], '^%d+')) or math.huge
+  end
+  local function is_trimmed(id) return tonumber(string.match(id, '^%d+')) < trimmed_until end
+  if is_trimmed(entry) then return end
+  local key = mentions_key(id)
+  local known = string.gsub(redis.call('HGET', key, id) or '', ' e(%S+)', function(other)
+    if is_trimmed(other) or other == entry then return '' end
+  end)
+  redis.call('HSET', key, id, known .. ' e' .. entry)
+end
+local function take_mentions(id)
+  local key = mentions_key(id)
+  local known = redis.call('HGET', key, id)
+  if not known then return '' end
+  redis.call('HDEL', key, id)
+  return known
+end
+local function is_own_row(raw, batch, row)
+  local readable, h = pcall(parse_header, raw)
+  return readable and h.batch == tonumber(batch) and batch_row(raw) == row
+end
+local function mention_rows(batch, chunk, text)
+  local gone = 0
+  text = string.gsub(text, '(%d+) ([^\n]+)\n', function(row, id)
+    local raw = redis.call('GET', record_key(id))
+    if not raw then
+      gone = gone + 1
+      return row .. '\n'
+    end
+    if not is_own_row(raw, batch, row) then add_mention(id, 'r' .. batch .. '.' .. chunk) end
+  end)
+  return text, gone
+end
 -- results/replay.lua
 local published = 0
 for i = 1, #ARGV, 7 do
@@ -67,8 +112,9 @@ for i = 1, #ARGV, 7 do
   local kept = h and h.gen == generation and (h.run > run or h.run == run and ENDED[h.state])
     or h and h.gen > generation and redis.call('EXISTS', old_key(generation, id)) == 1
   if kept then
-    redis.call('XADD', tag .. ':results', '*', 'id', event_id, 'type', type, 'timestamp', at,
+    local entry = redis.call('XADD', tag .. ':results', '*', 'id', event_id, 'type', type, 'timestamp', at,
       'application_id', id, 'data', data, 'replay', '1')
+    mention_event(id, entry)
     published = published + 1
   end
 end

@@ -126,6 +126,51 @@ end
 local function order_key(batch) return tag .. ':order:' .. batch end
 -- lua/batch_joined.lua
 local function joined_key(batch) return tag .. ':joined:' .. batch end
+-- lua/mentions.lua
+local function mentions_key(id) return tag .. ':mentions:' .. string.sub(redis.sha1hex(id), 1, 4) end
+local function add_mention(id, mention)
+  local key = mentions_key(id)
+  local known = redis.call('HGET', key, id) or ''
+  if string.find(known .. ' ', ' ' .. mention .. ' ', 1, true) then return end
+  redis.call('HSET', key, id, known .. ' ' .. mention)
+end
+local trimmed_until
+local function mention_event(id, entry)
+  if not trimmed_until then
+    local first = redis.call('XRANGE', tag .. ':results', '-', '+', 'COUNT', 1)[1]
+    trimmed_until = first and tonumber(string.match(first[1], '^%d+')) or math.huge
+  end
+  local function is_trimmed(id) return tonumber(string.match(id, '^%d+')) < trimmed_until end
+  if is_trimmed(entry) then return end
+  local key = mentions_key(id)
+  local known = string.gsub(redis.call('HGET', key, id) or '', ' e(%S+)', function(other)
+    if is_trimmed(other) or other == entry then return '' end
+  end)
+  redis.call('HSET', key, id, known .. ' e' .. entry)
+end
+local function take_mentions(id)
+  local key = mentions_key(id)
+  local known = redis.call('HGET', key, id)
+  if not known then return '' end
+  redis.call('HDEL', key, id)
+  return known
+end
+local function is_own_row(raw, batch, row)
+  local readable, h = pcall(parse_header, raw)
+  return readable and h.batch == tonumber(batch) and batch_row(raw) == row
+end
+local function mention_rows(batch, chunk, text)
+  local gone = 0
+  text = string.gsub(text, '(%d+) ([^\n]+)\n', function(row, id)
+    local raw = redis.call('GET', record_key(id))
+    if not raw then
+      gone = gone + 1
+      return row .. '\n'
+    end
+    if not is_own_row(raw, batch, row) then add_mention(id, 'r' .. batch .. '.' .. chunk) end
+  end)
+  return text, gone
+end
 -- tasks/chunk.lua
 local function row_stays(batch, row, id)
   local raw = redis.call('GET', record_key(id))
@@ -157,6 +202,9 @@ local function store_chunk(batch, chunk, text, joined, waiting)
   local order, key = order_key(batch), batch_key(batch)
   local before = redis.call('HGET', order, chunk)
   local at = redis.call('HMGET', key, 'cursor', 'last')
+  if before ~= joined .. '\n' .. text and select(2, string.gsub(text, '\n', '\n')) > #waiting then
+    text = mention_rows(batch, chunk, text)
+  end
   local value = joined .. '\n' .. text
   if before or tonumber(chunk) < tonumber(at[1] or '0') then
     for _, id in ipairs(waiting) do requeue(batch, id) end

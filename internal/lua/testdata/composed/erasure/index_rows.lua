@@ -1,0 +1,120 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/batch_order.lua
+local function order_key(batch) return tag .. ':order:' .. batch end
+-- lua/record.lua
+local HEADER = 74
+local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+local ENDED = { C = true, F = true, X = true }
+local function parse_header(raw)
+  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
+  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  return {
+    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
+    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), charged = n(20, 21),
+    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
+    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
+  }
+end
+local function format_header(h)
+  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+    h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
+    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
+  if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
+  return raw
+end
+local function load_header(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if #raw < HEADER then return nil end
+  return parse_header(raw)
+end
+local function save_header(key, h)
+  local columns = format_header(h)
+  redis.call('SETRANGE', key, 0, columns)
+  return columns
+end
+local function sections(raw)
+  local out, from = {}, HEADER + 1
+  while #out < 3 do
+    local cut = string.find(raw, '\n', from, true)
+    if not cut then break end
+    out[#out + 1] = string.sub(raw, from, cut - 1)
+    from = cut + 1
+  end
+  out[#out + 1] = string.sub(raw, from)
+  return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
+end
+local function write_record(key, h, content, resolved, outcome, earlier)
+  local raw = format_header(h) .. content
+  if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
+  elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
+  elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
+  redis.call('SET', key, raw)
+  return raw
+end
+local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
+-- lua/mentions.lua
+local function mentions_key(id) return tag .. ':mentions:' .. string.sub(redis.sha1hex(id), 1, 4) end
+local function add_mention(id, mention)
+  local key = mentions_key(id)
+  local known = redis.call('HGET', key, id) or ''
+  if string.find(known .. ' ', ' ' .. mention .. ' ', 1, true) then return end
+  redis.call('HSET', key, id, known .. ' ' .. mention)
+end
+local trimmed_until
+local function mention_event(id, entry)
+  if not trimmed_until then
+    local first = redis.call('XRANGE', tag .. ':results', '-', '+', 'COUNT', 1)[1]
+    trimmed_until = first and tonumber(string.match(first[1], '^%d+')) or math.huge
+  end
+  local function is_trimmed(id) return tonumber(string.match(id, '^%d+')) < trimmed_until end
+  if is_trimmed(entry) then return end
+  local key = mentions_key(id)
+  local known = string.gsub(redis.call('HGET', key, id) or '', ' e(%S+)', function(other)
+    if is_trimmed(other) or other == entry then return '' end
+  end)
+  redis.call('HSET', key, id, known .. ' e' .. entry)
+end
+local function take_mentions(id)
+  local key = mentions_key(id)
+  local known = redis.call('HGET', key, id)
+  if not known then return '' end
+  redis.call('HDEL', key, id)
+  return known
+end
+local function is_own_row(raw, batch, row)
+  local readable, h = pcall(parse_header, raw)
+  return readable and h.batch == tonumber(batch) and batch_row(raw) == row
+end
+local function mention_rows(batch, chunk, text)
+  local gone = 0
+  text = string.gsub(text, '(%d+) ([^\n]+)\n', function(row, id)
+    local raw = redis.call('GET', record_key(id))
+    if not raw then
+      gone = gone + 1
+      return row .. '\n'
+    end
+    if not is_own_row(raw, batch, row) then add_mention(id, 'r' .. batch .. '.' .. chunk) end
+  end)
+  return text, gone
+end
+-- erasure/index_rows.lua
+local batch = unpack(ARGV, 1, 1)
+local order, removed = order_key(batch), 0
+for i = 2, #ARGV do
+  local chunk = unpack(ARGV, i, i)
+  local text = redis.call('HGET', order, chunk)
+  if text then
+    local left, gone = mention_rows(batch, chunk, text)
+    if gone > 0 then redis.call('HSET', order, chunk, left) end
+    removed = removed + gone
+  end
+end
+return removed
