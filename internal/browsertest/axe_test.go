@@ -60,7 +60,7 @@ func (b *tab) openView(v view) {
 // complete waits until a page is live, if it ever is.
 func (b *tab) complete() {
 	b.Helper()
-	b.await("the page is complete", `document.readyState === "complete" && (!document.getElementById("live") || document.querySelector("#live[data-live=on]"))`)
+	b.await("the page is complete", `!document.getElementById("live") || document.querySelector("#live[data-live=on]")`)
 }
 
 func (b *tab) signOut() {

@@ -207,11 +207,12 @@ func evaluate[T any](b *tab, expression string) (v T, err error) {
 	return v, err
 }
 
-// await waits until an expression holds. While the tab goes to another page, it does not.
+// await waits until an expression holds in a page that has been loaded with its scripts.
+// While the tab goes to another page, it does not.
 func (b *tab) await(what, expression string) {
 	b.Helper()
 	fixture.Eventually(b, what, func() bool {
-		holds, err := evaluate[bool](b, "Boolean("+expression+")")
+		holds, err := evaluate[bool](b, `document.readyState === "complete" && Boolean(`+expression+")")
 		return err == nil && holds
 	})
 }
