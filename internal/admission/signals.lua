@@ -43,3 +43,12 @@ local function report_signal(signal, id, process, nonce, credential, began, retr
     elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end
   end
 end
+
+-- abandon_probe ends the probe of a process that died, of a closed gate or of refused
+-- credentials, so that another process may probe after the same pause. The caller stores the gate
+-- at its end.
+local function abandon_probe(id, process)
+  read_gate(SIGNAL_FIELDS)
+  if is_probe(id, process) then conclude_probe('none') end
+  for credential in string.gmatch(gate.refused, '%S+') do update_refusal('none', id, process, credential, 0) end
+end

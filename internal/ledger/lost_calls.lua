@@ -8,9 +8,10 @@
 -- max: the most calls to read
 -- expected_time: what the calling process expects Redis' time to be, ms; 0: not known
 -- Returns {how many to skip next, or '' after the last page, lane, ref, ...}. Calls that
--- have ended leave the set, as do those whose record cannot be read by any version.
+-- have ended leave the set, as do those whose record cannot be read by any version. A
+-- probe that was lost ends at once: its turn waits behind others, which wait for its end.
 --
--- uses: keys, clock, clock_step, readable, turn, liveness
+-- uses: keys, clock, clock_step, readable, turn, liveness, gate_state, signals
 local unbroken, dead, skip, max, expected_time = unpack(ARGV)
 expected = tonumber(expected_time)
 local calls = tag .. ':calls'
@@ -24,9 +25,11 @@ for _, call in ipairs(page) do
   else
     kept = kept + 1
     if h and attempt_is_over(h, id, tonumber(unbroken), tonumber(dead)) then
+      abandon_probe(id, process)
       out[#out + 1], out[#out + 2] = LANE[h.lane], turn_ref(id, h)
     end
   end
 end
+store_gate()
 if #page == tonumber(max) then out[1] = ms(kept) end
 return out

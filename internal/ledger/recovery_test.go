@@ -10,6 +10,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/request"
@@ -186,4 +187,28 @@ func TestExpireDue_LeavesARequestThatIsRetriedMeanwhile(t *testing.T) {
 	}
 	h.ExpectState("A-1", "queued")
 	h.ExpectCounters()
+}
+
+// Other requests wait for the end of a probe, and the probe's own request may wait behind
+// them: its end must not wait for that request's next turn.
+func TestLostCalls_EndTheProbeOfADeadProcess(t *testing.T) {
+	h := newHarness(t)
+	observer := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond}})
+	h.Must(observer.Fleet.Join(t.Context()))
+	h.ImportRow("A-1")
+	h.TryAdmit(h.Stores, h.Feed()[0])
+	holder := h.Attempt("A-1").Holder
+	gate, refusal := h.Keys.Tag()+":gate", h.Keys.Tag()+":refused:invented"
+	h.Must(h.Redis.HSet(t.Context(), gate, "state", "closed", "reason", "outage", "refused", "invented", "prober", holder, "probe", "A-1", "sent", 1, "by", int64(1)<<52).Err())
+	h.Must(h.Redis.HSet(t.Context(), refusal, "since", 1, "pause", 60_000, "next", 1, "prober", holder, "id", "A-1", "by", 1).Err())
+	fixture.Eventually(t, "the call is lost", func() bool {
+		lost, _, err := observer.Requests.LostCalls(t.Context(), "")
+		h.Must(err)
+		return len(lost) == 1
+	})
+	for _, key := range []string{gate, refusal} {
+		if prober := h.Redis.HGet(t.Context(), key, "prober").Val(); prober != "" {
+			t.Errorf("%s: %s probes still", key, prober)
+		}
+	}
 }

@@ -110,6 +110,293 @@ local function attempt_is_over(h, id, unbroken, dead)
   return math.abs(heartbeat - h.changed) > dead
     and redis.call('SISMEMBER', tag .. ':handlers:' .. h.holder, turn_ref(id, h)) == 0
 end
+-- admission/gate_state.lua
+local us = clock[1] * 1000000 + clock[2]
+local second = math.floor(us / 1000000)
+local GATE = tag .. ':gate'
+local WAITER_TTL, MAX_UNLOGGED = 250, 50
+local HISTORY_TIME, MIN_HISTORY, MAX_HISTORY = 3600000, 50, 8000
+local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
+local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
+local RAMP_TIME, RAMP_AFTER = 5000, 10000
+local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
+local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
+local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
+local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
+local DEFAULT = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
+  sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
+local USED = 'used:' .. second % 11
+local gate, dirty, changes = {}, {}, {}
+local function set(name, value)
+  if gate[name] ~= value then gate[name], dirty[name] = value, true end
+end
+local function read_fields(names)
+  local values = redis.call('HMGET', GATE, unpack(names))
+  for i, name in ipairs(names) do
+    local text, default = values[i], DEFAULT[name]
+    if default then gate[name] = tonumber(text or default)
+    elseif name == 'state' then gate[name] = text or 'open'
+    else gate[name] = text or '' end
+  end
+end
+local function require_fields(names)
+  local missing = {}
+  for _, name in ipairs(names) do
+    if rawget(gate, name) == nil then missing[#missing + 1] = name end
+  end
+  if #missing > 0 then read_fields(missing) end
+  setmetatable(gate, { __index = function(_, name)
+    setmetatable(gate, nil)
+    local rest = { USED, 'held', 'under', 'prober', 'probe', 'row', 'last', 'refused', 'good' }
+    for number in pairs(DEFAULT) do rest[#rest + 1] = number end
+    missing = {}
+    for _, other in ipairs(rest) do
+      if gate[other] == nil then missing[#missing + 1] = other end
+    end
+    if #missing > 0 then read_fields(missing) end
+    return gate[name]
+  end })
+end
+local function store_gate()
+  local args = {}
+  for name in pairs(dirty) do
+    local value = gate[name]
+    if type(value) == 'number' then value = string.format('%.17g', value) end
+    args[#args + 1], args[#args + 2] = name, value
+  end
+  if #args > 0 then redis.call('HSET', GATE, unpack(args)) end
+  dirty = {}
+end
+local function record_change(state, reason, at)
+  local length = redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  for _ = 1, math.min(10, length - MIN_HISTORY) do
+    local second = tonumber(string.match(redis.call('LINDEX', tag .. ':history', 1), '^%d+'))
+    if second > now - HISTORY_TIME and second <= now and length <= MAX_HISTORY then break end
+    redis.call('LPOP', tag .. ':history')
+    length = length - 1
+  end
+  redis.call('RPUSH', tag .. ':unlogged', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('LTRIM', tag .. ':unlogged', -MAX_UNLOGGED, -1)
+  changes[#changes + 1] = { ms(at), state, reason }
+end
+local function change_state(state, reason, at)
+  if gate.state == state and gate.reason == reason then return end
+  set('state', state) set('reason', reason) set('since', at)
+  record_change(state, reason, at)
+end
+-- admission/calls.lua
+local CALLS = tag .. ':calls'
+local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
+local function is_granted(process, id, nonce)
+  return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
+end
+local function remove_call(process, id, nonce, began)
+  if nonce ~= '' then
+    redis.call('ZREM', CALLS, call_name(process, id, nonce))
+    return
+  end
+  local prefix = call_name(process, id, '')
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', CALLS, ms(began), ms(began))) do
+    if string.sub(member .. ' ', 1, #prefix) == prefix then redis.call('ZREM', CALLS, member) end
+  end
+end
+-- admission/gate_begin.lua
+local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
+local function shift_times(by)
+  for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
+    if gate[name] > 0 then set(name, math.min(gate[name] - by, now + (FURTHEST[name] or 0))) end
+  end
+  for _, lane in ipairs({ 'interactive', 'bulk' }) do
+    redis.call('DEL', tag .. ':line:' .. lane)
+    set('line:' .. lane, 0)
+  end
+  local ahead = redis.call('ZRANGEBYSCORE', CALLS, '(' .. ms(now), '+inf', 'WITHSCORES')
+  for i = 1, #ahead, 2 do redis.call('ZADD', CALLS, ms(math.min(ahead[i + 1] - by, now)), ahead[i]) end
+  for credential in string.gmatch(gate.refused, '%S+') do
+    local key = tag .. ':refused:' .. credential
+    for i, at in ipairs(redis.call('HMGET', key, 'since', 'next', 'by')) do
+      if at and tonumber(at) > 0 then redis.call('HSET', key, ({ 'since', 'next', 'by' })[i], ms(at - by)) end
+    end
+  end
+end
+local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
+local function read_gate(fields)
+  require_fields(fields)
+  local ahead = math.max(gate.looked, gate.answered) - now
+  if ahead > 0 then shift_times(ahead) end
+  if gate.state == 'ramping' and now >= gate.opened + RAMP_TIME then
+    change_state('open', '', gate.opened + RAMP_TIME)
+  end
+end
+-- admission/gate.lua
+local function close_reason()
+  if gate.reason == 'paused' then return gate.under end
+  return gate.reason
+end
+local function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
+local function close_gate(reason, wait, pause)
+  if close_reason() == '' then set('closed', now) end
+  set('pause', pause or wait)
+  set('next', math.max(gate.next, now + wait))
+  if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
+end
+local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
+local function close_for(reason, from_probe, wait)
+  local current = close_reason()
+  if current == '' then
+    close_gate(reason, wait or FIRST_PAUSE[reason])
+  elseif from_probe and RANK[reason] >= RANK[current] then
+    close_gate(reason, wait or (reason == current and longer_pause(reason)) or FIRST_PAUSE[reason])
+  elseif from_probe then
+    local pause = longer_pause(current)
+    close_gate(current, math.max(pause, wait or 0), pause)
+  elseif RANK[reason] > RANK[current] then
+    close_gate(reason, FIRST_PAUSE[reason])
+  elseif wait then
+    set('next', math.max(gate.next, now + wait))
+  end
+end
+-- admission/gate_outcomes.lua
+local function open_gate()
+  local ramp = now - gate.closed > RAMP_AFTER and gate.n * 1000 >= 2 * gate.per
+  set('opened', now) set('answered', now) set('row', '') set('last', '') set('pause', 0) set('next', 0)
+  change_state(ramp and 'ramping' or 'open', '', now)
+end
+local function throttled(from_probe, retry_after)
+  if from_probe or close_reason() == '' then set('throttles', gate.throttles + 1) end
+  local wait = math.min(MAX_PAUSE.throttled, FIRST_PAUSE.throttled * 2 ^ math.min(10, math.max(0, math.floor(gate.throttles) - 1)))
+  if retry_after > 0 then wait = math.min(600000, math.max(1000, retry_after)) end
+  close_for('throttled', from_probe, wait)
+end
+local function count_outcome(good, id)
+  set('last', string.sub(gate.last .. (good and 's' or 'f'), -20))
+  if good then set('row', '') return end
+  local row = {}
+  for other in string.gmatch(gate.row, '[^\n]+') do
+    row[#row + 1] = other
+    if other == id then id = nil end
+  end
+  row[#row + 1] = id
+  set('row', table.concat(row, '\n'))
+  local _, faults = string.gsub(gate.last, 'f', '')
+  if #row >= 5 or faults >= 14 then close_for('outage', false) end
+end
+local function learn_latency(latency)
+  if latency <= 0 then return end
+  if gate.usual == 0 then set('usual', latency)
+  elseif latency > gate.usual then set('usual', math.min(latency, gate.usual * 1.05))
+  else set('usual', gate.usual * 0.9995) end
+end
+local function is_probe(id, process)
+  return gate.prober ~= '' and gate.prober == process and gate.probe == id
+end
+local function probe_failed(may_have_made_link)
+  if may_have_made_link or close_reason() ~= 'outage' then close_for('outage', true)
+  else set('next', math.max(gate.next, now + FIRST_PAUSE.outage)) end
+end
+local function conclude_probe(signal, retry_after)
+  clear_probe()
+  if signal == 'success' or signal == 'alive' then open_gate()
+  elseif signal == 'throttle' then throttled(true, retry_after)
+  elseif signal == 'none' then set('next', now + gate.pause)
+  elseif signal == 'back' or signal == 'refused' then set('next', now)
+  elseif signal == 'unavailable' or signal == 'unconnected' then probe_failed(false)
+  elseif signal == 'outage' or signal == 'no_token' then probe_failed(true)
+  else close_for(signal, true) end
+end
+-- admission/refusal.lua
+local function refusal_key(credential) return tag .. ':refused:' .. credential end
+local function remove_refusal(credential)
+  local rest = {}
+  for other in string.gmatch(gate.refused, '%S+') do
+    if other ~= credential then rest[#rest + 1] = other end
+  end
+  set('refused', table.concat(rest, ' '))
+end
+local function refusal(credential)
+  if not string.find(' ' .. gate.refused .. ' ', ' ' .. credential .. ' ', 1, true) then return nil end
+  local v = redis.call('HMGET', refusal_key(credential), 'since', 'pause', 'next', 'prober', 'id', 'by')
+  if v[1] then
+    local since, pause, next, by = tonumber(v[1]), tonumber(v[2]), tonumber(v[3]), tonumber(v[6])
+    if next > now + pause then next = now end -- further ahead than possible: the clock went back
+    if by > now + ANSWER_TIMEOUT then by = 0 end
+    return { since = math.min(since, now), pause = pause, next = next, prober = v[4], id = v[5], by = by }
+  end
+  remove_refusal(credential)
+end
+local function store_refusal(credential, r)
+  redis.call('HSET', refusal_key(credential), 'since', ms(r.since), 'pause', ms(r.pause), 'next', ms(r.next),
+    'prober', r.prober, 'id', r.id, 'by', ms(r.by))
+  if r.message then redis.call('HSET', refusal_key(credential), 'message', r.message, 'message_at', ms(now)) end
+  redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
+end
+-- admission/refusal_outcomes.lua
+local function add_refusal(credential, began, message)
+  local cleared = redis.call('HGET', refusal_key(credential), 'cleared')
+  if cleared and tonumber(cleared) > began and tonumber(cleared) <= now then return end
+  redis.call('DEL', refusal_key(credential))
+  store_refusal(credential, { since = now, pause = REFUSED_PAUSE.first, next = now + REFUSED_PAUSE.first, prober = '', id = '', by = 0, message = message })
+  set('refused', gate.refused == '' and credential or gate.refused .. ' ' .. credential)
+  record_change('closed', 'refused', now)
+end
+local function update_refusal(signal, id, process, credential, began, message)
+  local r = refusal(credential)
+  if not r then
+    if signal == 'refused' then add_refusal(credential, began, message) end
+    return
+  end
+  local good = signal == 'success' or signal == 'alive'
+  if good and began >= r.since then
+    remove_refusal(credential)
+    redis.call('DEL', refusal_key(credential))
+    redis.call('HSET', refusal_key(credential), 'cleared', ms(now))
+    redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
+    record_change('open', 'refused', now)
+  elseif r.prober == process and r.id == id then
+    if signal == 'refused' then
+      r.pause = math.min(REFUSED_PAUSE.max, r.pause * 2)
+      r.message = message
+    end
+    r.next = signal == 'back' and now or now + r.pause
+    r.prober, r.id, r.by = '', '', 0
+    store_refusal(credential, r)
+  end
+end
+-- admission/signals.lua
+local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
+local NO_ANSWER = { outage = true, unavailable = true, none = true, back = true, unconnected = true, no_token = true }
+local WITH_MESSAGE = { outage = true, unavailable = true, throttle = true, refused = true, no_credit = true, limit_reached = true,
+  unconnected = true, no_token = true }
+local function report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message)
+  began, retry_after, latency = tonumber(began), tonumber(retry_after), tonumber(latency)
+  read_gate(SIGNAL_FIELDS)
+  if nonce then remove_call(process, id, nonce, began) end
+  if not NO_ANSWER[signal] then set('answered', now) end
+  if signal == 'success' or signal == 'alive' then
+    learn_latency(latency)
+    set('throttles', math.max(0, gate.throttles - 0.25))
+    set('good', credential) -- only for the status
+  end
+  if not WITH_MESSAGE[signal] or message == '' then message = nil end
+  update_refusal(signal, id, process, credential, began, message)
+  if message and (began >= gate.opened or is_probe(id, process)) then
+    gate.message, gate.message_at, dirty.message, dirty.message_at = message, now, true, true
+  end
+  if is_probe(id, process) then
+    conclude_probe(signal, retry_after)
+  elseif began >= gate.opened then
+    if signal == 'throttle' then throttled(false, retry_after)
+    elseif signal == 'no_credit' or signal == 'limit_reached' then close_for(signal, false)
+    elseif close_reason() ~= '' then -- a call that was sent before it closed shows nothing new
+    elseif signal == 'outage' or signal == 'unavailable' then count_outcome(false, id)
+    elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end
+  end
+end
+local function abandon_probe(id, process)
+  read_gate(SIGNAL_FIELDS)
+  if is_probe(id, process) then conclude_probe('none') end
+  for credential in string.gmatch(gate.refused, '%S+') do update_refusal('none', id, process, credential, 0) end
+end
 -- ledger/lost_calls.lua
 local unbroken, dead, skip, max, expected_time = unpack(ARGV)
 expected = tonumber(expected_time)
@@ -124,9 +411,11 @@ for _, call in ipairs(page) do
   else
     kept = kept + 1
     if h and attempt_is_over(h, id, tonumber(unbroken), tonumber(dead)) then
+      abandon_probe(id, process)
       out[#out + 1], out[#out + 2] = LANE[h.lane], turn_ref(id, h)
     end
   end
 end
+store_gate()
 if #page == tonumber(max) then out[1] = ms(kept) end
 return out

@@ -408,6 +408,11 @@ local function report_signal(signal, id, process, nonce, credential, began, retr
     elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end
   end
 end
+local function abandon_probe(id, process)
+  read_gate(SIGNAL_FIELDS)
+  if is_probe(id, process) then conclude_probe('none') end
+  for credential in string.gmatch(gate.refused, '%S+') do update_refusal('none', id, process, credential, 0) end
+end
 -- ledger/quarantine.lua
 local id, raw, turn, process, credential, nonce, event_id, at, id_json, head, tail, reason, cancelled, kept,
   unreadable_sections = unpack(ARGV)

@@ -298,6 +298,11 @@ local function report_signal(signal, id, process, nonce, credential, began, retr
     elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end
   end
 end
+local function abandon_probe(id, process)
+  read_gate(SIGNAL_FIELDS)
+  if is_probe(id, process) then conclude_probe('none') end
+  for credential in string.gmatch(gate.refused, '%S+') do update_refusal('none', id, process, credential, 0) end
+end
 -- ledger/report_signal.lua
 local signal, id, process, credential, retry_after, message = unpack(ARGV)
 report_signal(signal, id, process, nil, credential, now, retry_after, 0, message)
