@@ -56,6 +56,10 @@ func drainBare(ctx context.Context, b *suite, n, servers int) (work, error) {
 	if err != nil {
 		return work{}, err
 	}
+	measured, err := r.startMeasuring(ctx)
+	if err != nil {
+		return work{}, err
+	}
 	err = r.run(self, []string{
 		bareRedis + "=" + r.server.Addr, bareUpstream + "=" + r.upstream.url(), bareServers + "=" + strconv.Itoa(servers),
 	}, baselineArg)
@@ -65,7 +69,7 @@ func drainBare(ctx context.Context, b *suite, n, servers int) (work, error) {
 	if err := r.waitUntil(ctx, "bare asynq has made all links", func() bool { return r.upstream.State().Links >= n }); err != nil {
 		return work{}, err
 	}
-	return r.measureWork(n)
+	return r.measureWork(ctx, measured, n)
 }
 
 // baseline runs asynq with its default settings and a handler that sends the same call. It

@@ -30,6 +30,9 @@ func drains() []scenario {
 type work struct {
 	perSecond float64       // links per second
 	cpu       time.Duration // processor time per thousand links
+	redis     time.Duration // the same of Redis
+	commands  float64       // of Redis per link, with those in scripts
+	scripts   float64       // script calls per link
 }
 
 func drain(ctx context.Context, b *suite) ([]figure, error) {
@@ -56,6 +59,10 @@ func drain(ctx context.Context, b *suite) ([]figure, error) {
 		atLeast("relative to bare asynq with as many servers", "×", ours.perSecond/same.perSecond, 0.5),
 		info("processor time for 1,000 links", "s", ours.cpu.Seconds()),
 		atMost("processor time relative to bare asynq with default settings", "×", ours.cpu.Seconds()/bare.cpu.Seconds(), 1.3),
+		info("processor time of Redis for 1,000 links", "s", ours.redis.Seconds()),
+		atMost("processor time of Redis relative to bare asynq with default settings", "×", ours.redis.Seconds()/bare.redis.Seconds(), 1.7),
+		info("commands in Redis per link, with those in scripts", "", ours.commands),
+		info("script calls per link", "", ours.scripts),
 	}, scripts...), nil
 }
 
@@ -78,6 +85,10 @@ func drainOurs(ctx context.Context, b *suite, n int) (w work, servers int, scrip
 	if err := r.bulk(ctx, r.client, n); err != nil {
 		return w, 0, nil, err
 	}
+	measured, err := r.startMeasuring(ctx)
+	if err != nil {
+		return w, 0, nil, err
+	}
 	if err := r.workers(1, settings("100000/s", 1000, drainSlots)...); err != nil {
 		return w, 0, nil, err
 	}
@@ -93,26 +104,48 @@ func drainOurs(ctx context.Context, b *suite, n int) (w work, servers int, scrip
 	if r.outcomes.failed > 0 {
 		return w, 0, nil, fmt.Errorf("%d requests failed: %s", r.outcomes.failed, r.outcomes.why)
 	}
-	if w, err = r.measureWork(n); err != nil {
+	if w, err = r.measureWork(ctx, measured, n); err != nil {
 		return w, 0, nil, err
 	}
 	scripts, err = r.scripts(ctx)
 	return w, servers, scripts, err
 }
 
+// startMeasuring resets the counters of Redis, and returns the processor time that it has used.
+func (r *rig) startMeasuring(ctx context.Context) (time.Duration, error) {
+	text, err := r.rdb.Info(ctx, "cpu").Result()
+	if err == nil {
+		err = r.rdb.ConfigResetStat(ctx).Err()
+	}
+	return sumOfProcessorTimes(text), err
+}
+
 // measureWork measures the rate in the middle of the run, and the processor time of the
-// whole process.
-func (r *rig) measureWork(n int) (work, error) {
+// whole process and of Redis since it had used some.
+func (r *rig) measureWork(ctx context.Context, redisBefore time.Duration, n int) (work, error) {
+	text, err := r.rdb.Info(ctx, "cpu", "commandstats").Result()
+	if err != nil {
+		return work{}, err
+	}
 	cpu, _, err := r.processes[0].stop(time.Minute)
 	if err != nil {
 		return work{}, err
 	}
 	at := times(r.upstream.calls())
 	from, to := at[len(at)/10], at[len(at)*9/10]
-	return work{
+	w := work{
 		perSecond: float64(between(at, from, to)) / to.Sub(from).Seconds(),
 		cpu:       cpu * 1000 / time.Duration(n),
-	}, nil
+		redis:     (sumOfProcessorTimes(text) - redisBefore) * 1000 / time.Duration(n),
+	}
+	for _, found := range statOfCommand.FindAllStringSubmatch(text, -1) {
+		calls, _ := strconv.Atoi(found[2]) // they are digits
+		w.commands += float64(calls) / float64(n)
+		if strings.HasPrefix(found[1], "eval") {
+			w.scripts += float64(calls) / float64(n)
+		}
+	}
+	return w, nil
 }
 
 // laneServers counts the asynq servers of a queue.
