@@ -41,6 +41,14 @@ func (h *harness) feeds(change func(*feeder.Config)) *feeding {
 		Enqueue: func(ctx context.Context, lane request.Lane, turn request.Ref) error {
 			return linktask.Enqueue(ctx, queue, h.Keys.Account, lane, turn)
 		},
+		EnqueueBundle: func(ctx context.Context, turns []request.Ref) error { // so that the tests can count tasks
+			for _, turn := range turns {
+				if err := linktask.Enqueue(ctx, queue, h.Keys.Account, request.Bulk, turn); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 	}
 	if change != nil {
 		change(&cfg)

@@ -52,7 +52,13 @@ func (p *pipeline) ProcessTask(ctx context.Context, task *asynq.Task) error {
 }
 
 // process handles one turn. ctx ends when the queue has given the task to another process.
-func (p *pipeline) process(ctx context.Context, turn request.Ref) (err error) {
+func (p *pipeline) process(ctx context.Context, turn request.Ref) error {
+	return p.processUntil(ctx, turn, func() {})
+}
+
+// processUntil is [pipeline.process]. It calls called when the turn was admitted, before its
+// call is sent.
+func (p *pipeline) processUntil(ctx context.Context, turn request.Ref, called func()) (err error) {
 	// Take.
 	if !p.turns.take(turn) {
 		return &asynqx.Later{Delay: busyDelay}
@@ -77,6 +83,7 @@ func (p *pipeline) process(ctx context.Context, turn request.Ref) (err error) {
 			return p.settle.uncalled(ctx, turn, answer)
 		}
 		failpoint.Hit("admitted")
+		called()
 
 		// Call.
 		result := p.call.send(ctx, answer)

@@ -34,14 +34,14 @@ func (h *harness) quarantined() []quarantine.Entry {
 func (h *harness) noTasks() {
 	h.Helper()
 	h.Eventually("no task is left", func() bool {
-		for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
+		for _, lane := range []request.Lane{request.Interactive, request.Bulk, request.Bundles} {
 			if len(h.Redis.Keys(context.Background(), "asynq:{"+h.Keys.Queue(lane)+"}:t:*").Val()) > 0 {
 				return false
 			}
 		}
 		return true
 	})
-	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
+	for _, lane := range []request.Lane{request.Interactive, request.Bulk, request.Bundles} {
 		for _, set := range []string{"active", "lease", "retry", "scheduled", "archived", "completed", "pending"} {
 			if h.Redis.Exists(context.Background(), "asynq:{"+h.Keys.Queue(lane)+"}:"+set).Val() > 0 {
 				h.Errorf("%s of %s is not empty", set, lane)

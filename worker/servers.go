@@ -20,8 +20,6 @@ import (
 const (
 	interactivePoll  = 10 * time.Millisecond
 	bulkPoll         = 50 * time.Millisecond
-	mostBulkServers  = 4
-	slotsPerServer   = 8               // above this, one server is not enough
 	drainMargin      = 5 * time.Second // to record an answer after the longest call
 	pausedQueuePause = 5 * time.Second // between two checks for paused queues
 )
@@ -32,7 +30,7 @@ type servers struct {
 	rdb     redis.UniversalClient
 	account string
 	all     []laneServer
-	queues  []string               // one per lane
+	queues  []string
 	paused  atomic.Pointer[string] // one of them that is paused in asynq; nil: none
 	drain   time.Duration          // how long handlers may take to end
 	pause   func() time.Duration
@@ -48,16 +46,13 @@ type laneServer struct {
 	handler asynq.Handler
 }
 
-// add adds a lane, whose slots several servers share, as the loop in which a server takes
-// tasks is one goroutine. Together they look for a task as often as one would.
-func (s *servers) add(lane request.Lane, handler asynq.Handler, slots int, poll time.Duration, count int) {
+// add adds a server of a lane's queue.
+func (s *servers) add(lane request.Lane, handler asynq.Handler, handlers int, poll time.Duration) {
 	queue := keyspace.Keys{Account: s.account}.Queue(lane)
 	s.queues = append(s.queues, queue)
-	for i := range count {
-		s.all = append(s.all, laneServer{asynqx.NewServer(s.rdb, asynqx.ServerConfig{
-			Queue: queue, Concurrency: (slots + i) / count, Poll: poll * time.Duration(count), Drain: s.drain, Pause: s.pause, Log: s.log.limited,
-		}), handler})
-	}
+	s.all = append(s.all, laneServer{asynqx.NewServer(s.rdb, asynqx.ServerConfig{
+		Queue: queue, Concurrency: handlers, Poll: poll, Drain: s.drain, Pause: s.pause, Log: s.log.limited,
+	}), handler})
 }
 
 // start starts the servers, and returns those that have started.

@@ -121,11 +121,22 @@ func newWorker(rdb redis.UniversalClient, s stores, links Upstream, cfg Config) 
 	}
 	w.member = &member{fleet: s.fleet, written: s.written, handled: w.handled, flush: s.flush, life: life, log: log, limited: limited}
 	slots := cfg.Calls.Concurrency
-	w.servers.add(request.Interactive, w.lanes[request.Interactive], slots, interactivePoll, 1)
-	w.servers.add(request.Bulk, w.lanes[request.Bulk], slots, bulkPoll, min(mostBulkServers, (slots+slotsPerServer-1)/slotsPerServer))
+	bulk := &bulkLane{
+		pipeline: w.lanes[request.Bulk], places: make(chan struct{}, slots), life: life, limited: limited, held: map[string]int{},
+		enqueue: func(ctx context.Context, turn request.Ref, delay time.Duration) error {
+			return linktask.EnqueueIn(ctx, queue, account, request.Bulk, turn, delay)
+		},
+	}
+	w.servers.add(request.Interactive, w.lanes[request.Interactive], slots, interactivePoll)
+	w.handlers = append(w.handlers, bulk)
+	w.servers.add(request.Bulk, bulk, slots, bulkPoll)
+	w.servers.add(request.Bundles, asynq.HandlerFunc(bulk.processBundle), bundlesAtOnce, bulkPoll)
 
+	enqueueBundle := func(ctx context.Context, turns []request.Ref) error {
+		return linktask.EnqueueBundle(ctx, queue, account, turns)
+	}
 	feed := feeder.New(feeder.Config{
-		Source: s.feed, Enqueue: wiring.enqueue, MinQueued: 2 * slots, RateRead: w.setRate, Log: log, Limited: limited,
+		Source: s.feed, Enqueue: wiring.enqueue, EnqueueBundle: enqueueBundle, MinQueued: 2 * slots, RateRead: w.setRate, Log: log, Limited: limited,
 	})
 	repair := s.recovery
 	repair.Redis, repair.Account, repair.Enqueue, repair.Leads = rdb, account, wiring.enqueue, feed.Leads
@@ -148,11 +159,12 @@ func (w *Worker) addCallbacks(rdb redis.UniversalClient, queue *asynq.Client, s 
 	dispatcher := dispatch.NewDispatcher(dispatch.DispatcherConfig{
 		Redis: cmp.Or(w.cfg.Callbacks.Redis, rdb), Account: w.cfg.Account.Name, Opener: s.opener, Queue: queue, Limited: t.Limited,
 	})
-	w.callbacks = dispatch.NewLane(dispatch.LaneConfig{
+	lane := dispatch.NewLane(dispatch.LaneConfig{
 		Deliveries: s.deliveries, Poster: poster{w.cfg.Callbacks.Poster}, Pauses: w.cfg.Callbacks.Pauses, Lifecycle: w.life,
 		Quarantine: wiring.quarantine(), Log: t.Log, Limited: t.Limited, Attempted: w.cfg.Callbacks.Attempted,
 	})
-	w.servers.add(request.Callbacks, w.callbacks, dispatch.Concurrency, dispatch.Poll, 1)
+	w.handlers = append(w.handlers, lane)
+	w.servers.add(request.Callbacks, lane, dispatch.Concurrency, dispatch.Poll)
 	w.background = append(w.background, func(ctx context.Context) {
 		if err := dispatcher.Run(ctx); err != nil {
 			w.life.Fail(err)

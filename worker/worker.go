@@ -16,7 +16,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"github.com/kyclink/kyclink/internal/dispatch"
 	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/lifecycle"
 	"github.com/kyclink/kyclink/internal/request"
@@ -29,9 +28,17 @@ type Worker struct {
 	member     *member
 	servers    *servers
 	lanes      map[request.Lane]*pipeline
-	callbacks  *dispatch.Lane              // nil: this worker delivers none
+	handlers   []taskHandlers              // beside those of single turns
 	background []func(ctx context.Context) // what runs beside the lanes until the worker drains
 	started    atomic.Bool
+}
+
+// taskHandlers are the handlers of one kind of tasks.
+type taskHandlers interface {
+	// Handled returns the tasks that have a handler.
+	Handled() []string
+	// Wait waits until none has.
+	Wait()
 }
 
 // New makes a worker that uses, and does not close, rdb. Do not close rdb before the
@@ -105,8 +112,8 @@ func (w *Worker) drain(started []laneServer) bool {
 		for _, lane := range w.lanes {
 			lane.turns.running.Wait()
 		}
-		if w.callbacks != nil {
-			w.callbacks.Wait()
+		for _, handlers := range w.handlers {
+			handlers.Wait()
 		}
 	})
 }
@@ -132,8 +139,8 @@ func (w *Worker) handled() []string {
 	for _, turn := range w.lanes[request.Bulk].turns.handled() { // the lanes share them
 		all = append(all, turn.String())
 	}
-	if w.callbacks != nil {
-		all = append(all, w.callbacks.Handled()...)
+	for _, handlers := range w.handlers {
+		all = append(all, handlers.Handled()...)
 	}
 	return all
 }

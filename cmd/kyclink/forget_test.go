@@ -3,15 +3,19 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/asynqx"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
@@ -134,6 +138,43 @@ func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 	expect(64, "", "nothing is selected", "forget")
 	expect(64, "", "exclude each other", "forget", "A", "--batch", "spring")
 	expect(1, "", "there is no batch", "forget", "--yes", "--batch", "winter")
+}
+
+// A bundle that names an erased request is replaced by one of its other requests.
+func TestForget_ErasesARequestOfABundle(t *testing.T) {
+	t.Parallel()
+	server := newRedis(t)
+	rdb := server.Client(t)
+	_, setting := upstream(t, "{}")
+	expect := expecter(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL})
+	importPeople(t, tasks.NewClient(rdb, tasks.Config{}), "spring", 1, 4)
+	queue := asynq.NewClientFromRedisClient(rdb)
+	for _, ids := range [][]string{{"P-0001", "P-0002", "P-0003"}, {"P-0002"}, {"P-0004"}} {
+		var turns []request.Ref
+		for _, id := range ids {
+			turns = append(turns, request.Ref{ApplicationID: id, Generation: 1, Run: 1, Turn: 1})
+		}
+		if err := linktask.EnqueueBundle(t.Context(), queue, "default", turns); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(0, "2 tasks", "", "forget", "--yes", "P-0002")
+	if left := traces(t, rdb, "P-0002"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	bundles, err := asynqx.NewQueue(rdb, "default", request.Bundles).Messages(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, bundle := range bundles {
+		turns, _ := linktask.Bundled(bundle.Payload())
+		left = append(left, fmt.Sprint(turns))
+	}
+	slices.Sort(left)
+	if got := strings.Join(left, " "); got != "[P-0001:1:1:1 P-0003:1:1:1] [P-0004:1:1:1]" {
+		t.Errorf("the bundles have the turns %s", got)
+	}
 }
 
 // The erasure of a batch is killed and repeated. Joined rows, of this batch and of

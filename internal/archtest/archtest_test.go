@@ -109,9 +109,9 @@ func arrows() map[string][]string {
 		// What a worker consists of besides its lanes.
 		"internal/asynqx":     {stored, "internal/quarantine"},
 		"internal/dispatch":   {"tasks", "internal/asynqx", "internal/failpoint", "internal/lifecycle", "internal/delivery", stored},
-		"internal/feeder":     {"internal/failpoint", "internal/ledger", stored},
+		"internal/feeder":     {"internal/failpoint", "internal/ledger", "internal/linktask", stored},
 		"internal/lifecycle":  {"internal/failpoint"},
-		"internal/recovery":   {"internal/asynqx", "internal/delivery", "internal/quarantine", "internal/results", stored},
+		"internal/recovery":   {"internal/asynqx", "internal/linktask", "internal/delivery", "internal/quarantine", "internal/results", stored},
 		"internal/failpoint":  {},
 		"internal/fault":      {},
 		"internal/retryafter": {},
@@ -130,7 +130,7 @@ func arrows() map[string][]string {
 		"internal/doctest":            {},
 		"internal/bench": {"tasks", stored, nouns, "internal/apikey", "internal/audit", "internal/redistest",
 			"internal/stall", "internal/faceki/simulator"},
-		"internal/chaos": {"tasks", stored, nouns, "internal/admission", "internal/redistest",
+		"internal/chaos": {"tasks", stored, nouns, "internal/admission", "internal/asynqx", "internal/linktask", "internal/redistest",
 			"internal/stall", "internal/faceki/simulator"},
 	}
 }

@@ -28,11 +28,16 @@ type Quarantine struct {
 
 // Put quarantines the task that ctx belongs to, and returns what its handler returns.
 func (q Quarantine) Put(ctx context.Context, task *asynq.Task, why string) error {
+	return q.PutPart(ctx, task, task.Payload(), why)
+}
+
+// PutPart is [Quarantine.Put] for a part of the task's payload. The rest can be decoded.
+func (q Quarantine) PutPart(ctx context.Context, task *asynq.Task, part []byte, why string) error {
 	id, _ := asynq.GetTaskID(ctx)
 	queue, _ := asynq.GetQueueName(ctx)
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), quarantineTimeout)
 	defer cancel()
-	err := q.Store.Add(once, quarantine.Entry{Queue: queue, Task: id, Type: task.Type(), Why: why, Raw: task.Payload()})
+	err := q.Store.Add(once, quarantine.Entry{Queue: queue, Task: id, Type: task.Type(), Why: why, Raw: part})
 	if err != nil {
 		q.Limited.Warn("quarantining a task failed; retrying", zap.Error(err))
 		return &Later{q.Pause()}

@@ -8,6 +8,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/kyclink/kyclink/internal/keyspace"
@@ -97,25 +98,85 @@ func (q Queue) Message(ctx context.Context, id string) (m Message, err error) {
 	if err != nil {
 		return m, fmt.Errorf("read a task of %s: %w", q.name, err)
 	}
-	m.State, _ = values[0].(string)
-	m.Raw, _ = values[1].(string)
-	return m, nil
+	return message(values), nil
 }
 
 // Readable reports whether asynq can decode the message as that of the task. It decodes the
 // message as asynq does, with the type that asynq has registered. If there is no such type,
 // every message counts as readable.
 func (m Message) Readable(id string) bool {
+	decoded, known := m.decode()
+	if !known || decoded == nil {
+		return !known
+	}
+	field := decoded.Descriptor().Fields().ByName("id")
+	return field == nil || decoded.Get(field).String() == id
+}
+
+// Payload returns the payload of the task; nil if the message cannot be decoded.
+func (m Message) Payload() []byte {
+	decoded, _ := m.decode()
+	if decoded == nil {
+		return nil
+	}
+	field := decoded.Descriptor().Fields().ByName("payload")
+	if field == nil {
+		return nil
+	}
+	return decoded.Get(field).Bytes()
+}
+
+// decode decodes the message: nil if that is not possible. known is false if asynq has not
+// registered its type.
+func (m Message) decode() (decoded protoreflect.Message, known bool) {
 	kind, err := protoregistry.GlobalTypes.FindMessageByName("asynq.TaskMessage")
 	if err != nil {
-		return true
+		return nil, false
 	}
-	decoded := kind.New()
+	decoded = kind.New()
 	if proto.Unmarshal([]byte(m.Raw), decoded.Interface()) != nil {
-		return false
+		return nil, true
 	}
-	field := kind.Descriptor().Fields().ByName("id")
-	return field == nil || decoded.Get(field).String() == id
+	return decoded, true
+}
+
+// Messages returns the tasks that are pending, active or to be retried, by their ids. It is
+// for a queue that is known to be short. A task that changes its state meanwhile may be
+// missing.
+func (q Queue) Messages(ctx context.Context) (map[string]Message, error) {
+	var lists [3]*redis.StringSliceCmd
+	_, err := q.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		lists[0] = pipe.LRange(ctx, q.key("pending"), 0, -1)
+		lists[1] = pipe.LRange(ctx, q.key("active"), 0, -1)
+		lists[2] = pipe.ZRange(ctx, q.key("retry"), 0, -1)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the tasks of %s: %w", q.name, err)
+	}
+	commands := map[string]*redis.SliceCmd{}
+	_, err = q.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, list := range lists {
+			for _, id := range list.Val() {
+				commands[id] = pipe.HMGet(ctx, q.key("t:"+id), "state", "msg")
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the tasks of %s: %w", q.name, err)
+	}
+	messages := make(map[string]Message, len(commands))
+	for id, command := range commands {
+		messages[id] = message(command.Val())
+	}
+	return messages, nil
+}
+
+func message(values []any) (m Message) {
+	m.State, _ = values[0].(string)
+	m.Raw, _ = values[1].(string)
+	return m
 }
 
 // Requeue makes an active or archived task pending, ahead of the others. ok is false if the

@@ -128,6 +128,17 @@ func TestQueue_ReadsAndChangesTasksAsAsynqStoresThem(t *testing.T) {
 		t.Errorf("got archived tasks %s", got)
 	}
 
+	messages, err := q.Messages(t.Context())
+	h.Must(err)
+	for is, id := range map[string]string{"active": "active:1:1:1", "retry": "retry:1:1:1"} {
+		if m := messages[id]; m.State != is || string(m.Payload()) != "an invented payload" {
+			t.Errorf("message of %s: got state %q and payload %q", id, m.State, m.Payload())
+		}
+	}
+	if len(messages) != 3 { // with gone, and without those that asynq will not run
+		t.Errorf("got %d messages, want 3", len(messages))
+	}
+
 	for _, id := range []string{"gone:1:1:1", "lost:1:1:1"} {
 		m, err := q.Message(t.Context(), id)
 		h.Must(err)

@@ -235,7 +235,7 @@ func (r *rig) batches(ctx context.Context) (map[int]batchCounts, error) {
 // members of the sets of requests in progress.
 func (r *rig) leftovers(ctx context.Context) ([]string, error) {
 	var leftovers []string
-	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
+	for _, lane := range []request.Lane{request.Interactive, request.Bulk, request.Bundles} {
 		tasks, err := r.scanKeys(ctx, "asynq:{"+r.keys.Queue(lane)+"}:t:*")
 		if err != nil {
 			return nil, err

@@ -11,8 +11,11 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/asynqx"
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/stall"
 )
@@ -103,15 +106,30 @@ func (r *rig) close() {
 	}
 }
 
-// inFlight returns the application ids of all active tasks.
+// inFlight returns the application ids of all active tasks, and of the calls in flight. Of
+// a Redis that is unavailable, it returns none.
 func (r *rig) inFlight(ctx context.Context) (ids []string) {
 	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
-		active, _ := r.rdb.LRange(ctx, "asynq:{"+r.keys.Queue(lane)+"}:active", 0, -1).Result() // unknown if Redis is unavailable
+		active, _ := r.rdb.LRange(ctx, "asynq:{"+r.keys.Queue(lane)+"}:active", 0, -1).Result()
 		for _, task := range active {
 			if ref, err := request.ParseRef(task); err == nil {
 				ids = append(ids, ref.ApplicationID)
 			}
 		}
+	}
+	bundles, _ := asynqx.NewQueue(r.rdb, r.keys.Account, request.Bundles).Messages(ctx)
+	for _, bundle := range bundles {
+		if bundle.State != "active" {
+			continue
+		}
+		turns, _ := linktask.Bundled(bundle.Payload())
+		for _, turn := range turns {
+			ids = append(ids, turn.ApplicationID)
+		}
+	}
+	calls, _ := r.rdb.ZRange(ctx, r.keys.Calls(), 0, -1).Result()
+	for _, call := range calls {
+		ids = append(ids, attempt.ApplicationIDOfCall(call))
 	}
 	return ids
 }

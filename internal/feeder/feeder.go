@@ -5,6 +5,7 @@ package feeder
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -26,7 +28,7 @@ type Source interface {
 }
 
 const (
-	mostPerCall  = 1000 // requests of one script call, which must not block Redis for long
+	mostPerCall  = 250 // requests of one script call, which must not block Redis for long
 	ahead        = 5 * time.Second
 	mostQueued   = 5000 // requests in the queue, however high the rate is
 	defaultLease = 5 * time.Second
@@ -39,8 +41,9 @@ const (
 // Config configures a [Feeder].
 type Config struct {
 	Source Source
-	// Enqueue enqueues the task of a turn.
-	Enqueue func(ctx context.Context, lane request.Lane, turn request.Ref) error
+	// Enqueue enqueues the task of a turn, and EnqueueBundle one task for several turns.
+	Enqueue       func(ctx context.Context, lane request.Lane, turn request.Ref) error
+	EnqueueBundle func(ctx context.Context, turns []request.Ref) error
 	// MinQueued is the number of requests that the queue should hold, however low the rate is.
 	MinQueued int
 	// RateRead is called with the rate in force, per second, each time that it was read.
@@ -110,15 +113,38 @@ func (f *Feeder) Feed(ctx context.Context) (fed int, leads bool, err error) {
 	for _, change := range result.GateChanges {
 		f.logChange(change)
 	}
-	return len(result.Refs), result.Leads, f.enqueue(once, result.Refs)
+	size := 1
+	if result.Bundles {
+		size = bundleSize(result.PerSecond)
+	}
+	return len(result.Refs), result.Leads, f.enqueue(once, result.Refs, size)
 }
 
-func (f *Feeder) enqueue(ctx context.Context, turns []request.Ref) error {
+const (
+	leastBundled   = 40 // the rate per second from which on requests are bundled
+	smallestBundle = 8  // a smaller one is hardly worth its task
+	bundlesOfRate  = 16 // a bundle stands for this part of a second of the rate
+)
+
+// bundleSize returns the number of turns for which one task is enqueued. It is small
+// against the rate, so that all processes have work.
+func bundleSize(perSecond float64) int {
+	if perSecond < leastBundled {
+		return 1
+	}
+	return int(min(max(perSecond/bundlesOfRate, smallestBundle), linktask.MaxBundle))
+}
+
+func (f *Feeder) enqueue(ctx context.Context, turns []request.Ref, size int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(concurrency)
-	for _, turn := range turns {
-		group.Go(func() error {
-			err := f.cfg.Enqueue(ctx, request.Bulk, turn)
+	for bundle := range slices.Chunk(turns, size) {
+		group.Go(func() (err error) {
+			if len(bundle) == 1 {
+				err = f.cfg.Enqueue(ctx, request.Bulk, bundle[0])
+			} else {
+				err = f.cfg.EnqueueBundle(ctx, bundle)
+			}
 			failpoint.Hit("dispatched")
 			return err
 		})

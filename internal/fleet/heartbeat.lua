@@ -9,12 +9,14 @@
 -- rows: turn, for which the process has a handler
 -- Returns the time in ms, or 0 if Redis does not have that ledger any more.
 --
--- uses: keys, clock
+-- uses: keys, clock, bundlers
 local process, forget_after, handlers_ttl, ledger_id = unpack(ARGV, 1, 4)
 if redis.call('HGET', account_key(), 'id') ~= ledger_id then return 0 end
 local workers, handlers = tag .. ':workers', tag .. ':handlers:' .. process
-redis.call('ZADD', workers, ms(now), process)
-redis.call('ZREMRANGEBYSCORE', workers, 1, ms(now - forget_after))
+for _, key in ipairs({ workers, bundlers_key() }) do
+  redis.call('ZADD', key, ms(now), process)
+  redis.call('ZREMRANGEBYSCORE', key, 1, ms(now - forget_after))
+end
 redis.call('DEL', handlers)
 local turns = {}
 for i = 5, #ARGV do

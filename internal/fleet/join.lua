@@ -10,7 +10,7 @@
 -- before (zeros if none did), {'taken'} if another process has the number, or
 -- {'upstream', kind}: the account is 'real', 'simulated', or 'unknown', perhaps real.
 --
--- uses: keys, clock, upstream_kind, batch_names, worker_rate
+-- uses: keys, clock, upstream_kind, batch_names, worker_rate, bundlers
 local process, kind, ledger_id, n, per, burst = unpack(ARGV)
 local workers = tag .. ':workers'
 local conflict = conflicting_kind(kind)
@@ -19,6 +19,7 @@ if redis.call('ZSCORE', workers, process) then return { 'taken' } end
 redis.call('HSET', account_key(), 'upstream', kind)
 redis.call('HSETNX', account_key(), 'id', ledger_id)
 redis.call('ZADD', workers, ms(now), process)
+redis.call('ZADD', bundlers_key(), ms(now), process)
 -- What an earlier version wrote is not indexed, see mentions.lua: rows, and events until now.
 if redis.call('HLEN', batch_names_key()) == 0 then redis.call('HSETNX', account_key(), 'rows_indexed', 1) end
 local events = redis.call('XLEN', tag .. ':results')

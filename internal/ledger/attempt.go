@@ -355,25 +355,26 @@ func (l *Ledger) Release(ctx context.Context, ref request.Ref) (lane request.Lan
 func (l *Ledger) Feed(ctx context.Context, target FeedTarget) (FeedResult, error) {
 	values, err := feedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
 		"process": l.member.Process(), "lease": target.Lease.Milliseconds(), "min_queued": target.MinQueued, "max_queued": target.MaxQueued,
-		"ahead": target.Ahead.Milliseconds(), "max_fed": target.MaxFed,
+		"ahead": target.Ahead.Milliseconds(), "max_fed": target.MaxFed, "alive": l.member.DeadAfter().Milliseconds(),
 	}).Slice()
 	if err != nil {
 		return FeedResult{}, fmt.Errorf("feed: %w", err)
 	}
-	changed, _ := values[3].(int64)
+	bundles, _ := values[3].(int64)
+	changed, _ := values[4].(int64)
 	reply := make([]string, len(values))
 	for i, v := range values {
 		reply[i] = fmt.Sprint(v)
 	}
-	fed := FeedResult{Leads: reply[0] == "lead"}
+	fed := FeedResult{Leads: reply[0] == "lead", Bundles: bundles == 1}
 	n, errN := strconv.ParseFloat(reply[1], 64)
 	per, errPer := strconv.ParseFloat(reply[2], 64)
 	if errN != nil || errPer != nil || per == 0 {
 		return FeedResult{}, fmt.Errorf("feed: unexpected rate %q per %q ms", reply[1], reply[2])
 	}
 	fed.PerSecond = n / per * 1000
-	fed.GateChanges = reply[4 : 4+changed]
-	fed.Refs, err = parseRefs(reply[4+changed:])
+	fed.GateChanges = reply[5 : 5+changed]
+	fed.Refs, err = parseRefs(reply[5+changed:])
 	return fed, err
 }
 

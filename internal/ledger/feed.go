@@ -23,6 +23,7 @@ type FeedResult struct {
 	Leads     bool          // this process is the leader, and feeds
 	Refs      []request.Ref // turns whose tasks the caller enqueues
 	PerSecond float64       // the rate in force
+	Bundles   bool          // every live worker handles bundles
 	// GateChanges are changes of the gate, "ms state reason", that no process has logged
 	// yet. The caller logs them.
 	GateChanges []string

@@ -8,12 +8,14 @@
 -- min_queued, max_queued: how many fed requests the bulk lane should hold
 -- ahead: for how many ms of the rate it should hold requests, within these bounds
 -- max_fed: the most requests of one call
+-- alive: a process whose last heartbeat is longer ago, in ms, may be dead
 -- Returns {'follow' if another process leads, or 'lead'; the rate in force as n and per;
--- the number of changes of the gate that the caller logs; these; ref ...: the turns whose
--- tasks the caller enqueues}.
+-- 1 if each process that may be alive handles bundles, else 0; the number of changes of
+-- the gate that the caller logs; these; ref ...: the turns whose tasks the caller
+-- enqueues}.
 --
--- uses: keys, clock, record, readable, counters, turn, feeding, batch_order, batch_chunks, batch_stop, rate_in_force, watch
-local process, lease, min_queued, max_queued, ahead, max_fed = unpack(ARGV)
+-- uses: keys, clock, record, readable, counters, turn, feeding, batch_order, batch_chunks, batch_stop, rate_in_force, watch, bundlers
+local process, lease, min_queued, max_queued, ahead, max_fed, alive = unpack(ARGV)
 max_fed = tonumber(max_fed)
 local leader_key = tag .. ':leader'
 local leader = redis.call('GET', leader_key)
@@ -22,10 +24,14 @@ local leads = not leader or leader == process
 if not leads and redis.call('PTTL', leader_key) > tonumber(lease) then leads = true end
 if not leads then
   local n, per = rate_in_force()
-  return { 'follow', ms(n), ms(per), 0 }
+  return { 'follow', ms(n), ms(per), 0, 0 }
 end
 local n, per, changed = watch()
-local out = { 'lead', ms(n), ms(per), #changed }
+
+-- Processes are in both sets with the same heartbeats, or only in the first.
+local since = ms(now - alive)
+local bundles = redis.call('ZCOUNT', bundlers_key(), since, '+inf') >= redis.call('ZCOUNT', tag .. ':workers', since, '+inf')
+local out = { 'lead', ms(n), ms(per), bundles and 1 or 0, #changed }
 for _, change in ipairs(changed) do out[#out + 1] = change end
 redis.call('SET', leader_key, process, 'PX', lease)
 

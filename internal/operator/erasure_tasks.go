@@ -2,8 +2,10 @@ package operator
 
 import (
 	"context"
+	"slices"
 
 	"github.com/kyclink/kyclink/internal/asynqx"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -26,7 +28,47 @@ func (e *Erasure) deleteTurns(ctx context.Context, found []request.Record, busy 
 			return nil, err
 		}
 	}
-	return refs, nil
+	return refs, e.removeFromBundles(ctx, found, busy)
+}
+
+// removeFromBundles replaces the bundles that name one of the requests by bundles of the
+// other turns. If it is interrupted in between, the workers' recovery enqueues these.
+func (e *Erasure) removeFromBundles(ctx context.Context, found []request.Record, busy map[string]bool) error {
+	queue := asynqx.NewQueue(e.operator.rdb, e.operator.account, request.Bundles)
+	bundles, err := queue.Messages(ctx)
+	if err != nil || len(bundles) == 0 {
+		return err
+	}
+	erased := make(map[string]bool, len(found))
+	for _, r := range found {
+		erased[r.ApplicationID] = true
+	}
+	for id, bundle := range bundles {
+		turns, _ := linktask.Bundled(bundle.Payload())
+		var named []string
+		others := slices.DeleteFunc(turns, func(turn request.Ref) bool {
+			if erased[turn.ApplicationID] {
+				named = append(named, turn.ApplicationID)
+			}
+			return erased[turn.ApplicationID]
+		})
+		switch {
+		case len(named) == 0:
+		case queue.Delete(id) != nil:
+			for _, id := range named {
+				busy[id] = true
+			}
+		default:
+			e.erased.Tasks += len(named)
+			if len(others) == 0 {
+				continue
+			}
+			if err := linktask.EnqueueBundle(ctx, e.operator.queue, e.operator.account, others); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // turns are those of a request that may still have a task.

@@ -114,11 +114,11 @@ func New(cfg Config) *Recovery {
 	setDefault(&cfg.Unclaimed, defaultUnclaimed)
 	queue := func(lane request.Lane) asynqx.Queue { return asynqx.NewQueue(cfg.Redis, cfg.Account, lane) }
 	lanes := []asynqx.Queue{queue(request.Interactive), queue(request.Bulk)}
-	callbacks := queue(request.Callbacks)
-	all := append(slices.Clone(lanes), callbacks)
+	bundles, callbacks := queue(request.Bundles), queue(request.Callbacks)
+	all := append(slices.Clone(lanes), bundles, callbacks)
 
 	requeuer := &requeuer{quarantine: cfg.Quarantine, log: cfg.Log}
-	turns := &turns{turns: cfg.Turns, queues: lanes, enqueue: cfg.Enqueue, overdue: cfg.OverdueAfter}
+	turns := &turns{turns: cfg.Turns, queues: lanes, bundles: bundles, enqueue: cfg.Enqueue, overdue: cfg.OverdueAfter}
 	r := &Recovery{
 		leads: cfg.Leads, pause: cfg.Pause, counters: cfg.Counters, meter: cfg.Meter, log: logs{cfg.Log, cfg.Limited},
 		orphans: &orphans{handlers: cfg.Handlers, requeuer: requeuer, queues: all, knownFor: cfg.KnownFor, unclaimed: cfg.Unclaimed},

@@ -2,11 +2,14 @@ package recovery
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kyclink/kyclink/internal/asynqx"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -24,17 +27,18 @@ type Turns interface {
 	LostCalls(ctx context.Context, page string) (lost []request.Turn, next string, err error)
 }
 
-// turns ensures that each turn has a task.
+// turns ensures that each turn has a task, its own or a bundle.
 type turns struct {
 	turns   Turns
 	queues  []asynqx.Queue
+	bundles asynqx.Queue
 	enqueue func(ctx context.Context, lane request.Lane, turn request.Ref) error
 	overdue time.Duration
 }
 
 // lost repairs the turns whose call died with its process.
 func (t *turns) lost(ctx context.Context, counts Counts) error {
-	page := ""
+	page, bundled := "", t.bundled(ctx)
 	for range mostPages {
 		lost, next, err := t.turns.LostCalls(ctx, page)
 		if err != nil {
@@ -47,7 +51,7 @@ func (t *turns) lost(ctx context.Context, counts Counts) error {
 					refs = append(refs, turn.Ref)
 				}
 			}
-			if err := t.repair(ctx, q, refs, counts); err != nil {
+			if err := t.repair(ctx, q, refs, bundled, counts); err != nil {
 				return err
 			}
 		}
@@ -60,21 +64,40 @@ func (t *turns) lost(ctx context.Context, counts Counts) error {
 
 // overdueOf repairs the queued turns of a lane that no handler has taken.
 func (t *turns) overdueOf(ctx context.Context, q asynqx.Queue, counts Counts) error {
+	bundled := t.bundled(ctx)
 	for range mostPages {
 		refs, more, err := t.turns.Overdue(ctx, q.Lane(), t.overdue)
 		if err != nil {
 			return err
 		}
-		if err := t.repair(ctx, q, refs, counts); err != nil || !more {
+		if err := t.repair(ctx, q, refs, bundled, counts); err != nil || !more {
 			return err
 		}
 	}
 	return nil
 }
 
+// bundled returns a function that returns the turns of all bundles, which it reads at its
+// first call.
+func (t *turns) bundled(ctx context.Context) func() (map[request.Ref]bool, error) {
+	return sync.OnceValues(func() (map[request.Ref]bool, error) {
+		messages, err := t.bundles.Messages(ctx)
+		all := map[request.Ref]bool{}
+		for _, m := range messages {
+			refs, _ := linktask.Bundled(m.Payload())
+			for _, ref := range refs {
+				all[ref] = true
+			}
+		}
+		return all, err
+	})
+}
+
 // repair ensures that turns have a task that will run. It leaves active tasks to
 // [orphans].
-func (t *turns) repair(ctx context.Context, q asynqx.Queue, refs []request.Ref, counts Counts) error {
+func (t *turns) repair(
+	ctx context.Context, q asynqx.Queue, refs []request.Ref, bundled func() (map[request.Ref]bool, error), counts Counts,
+) error {
 	ids := make([]string, len(refs))
 	for i, ref := range refs {
 		ids[i] = ref.String()
@@ -82,6 +105,17 @@ func (t *turns) repair(ctx context.Context, q asynqx.Queue, refs []request.Ref, 
 	states, err := q.States(ctx, ids)
 	if err != nil {
 		return err
+	}
+	if q.Lane() == request.Bulk && slices.Contains(states, "") {
+		inBundle, err := bundled()
+		if err != nil {
+			return err
+		}
+		for i, ref := range refs {
+			if states[i] == "" && inBundle[ref] {
+				states[i] = "pending"
+			}
+		}
 	}
 	kinds := make([]string, len(states)) // of the repairs
 	group, ctx := errgroup.WithContext(ctx)

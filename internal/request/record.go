@@ -68,8 +68,12 @@ const (
 	Bulk        Lane = "bulk"
 )
 
-// Callbacks names the asynq queue of callback deliveries. No request has this lane.
-const Callbacks Lane = "callback"
+// Callbacks and Bundles name asynq queues: that of callback deliveries, and that of the
+// tasks that stand for several bulk requests. No request has these lanes.
+const (
+	Callbacks Lane = "callback"
+	Bundles   Lane = "bundle"
+)
 
 var laneLetters = map[byte]Lane{'i': Interactive, 'b': Bulk}
 
