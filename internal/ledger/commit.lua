@@ -9,11 +9,18 @@
 -- that accepts no writes, the script fails with the last error, which the client may
 -- know how to handle.
 --
--- uses: clock_step, gate_state, commit_state, admit, created, fault
+-- uses: buffer, keys, clock_step, gate_state, commit_state, admit, created, fault
 local expected_time = unpack(ARGV, 1, 1)
 expected = tonumber(expected_time)
 local transitions = { admit = admit, created = created, fault = fault }
-local replies, failed, why, i = {}, 0, nil, 2
+local needed, i = {}, 2
+while i < #ARGV do
+  needed[#needed + 1] = record_key(ARGV[i + 2]) -- the first argument of each transition is the id
+  i = i + 2 + ARGV[i + 1]
+end
+read_records(needed)
+local replies, failed, why = {}, 0, nil
+i = 2
 while i < #ARGV do
   local name, last = ARGV[i], i + 1 + ARGV[i + 1]
   local ok, reply = pcall(transitions[name], unpack(ARGV, i + 2, last))
@@ -27,5 +34,6 @@ while i < #ARGV do
 end
 store_gate()
 store_counts()
+send_collected()
 if failed == #replies then error(why, 0) end
 return replies

@@ -54,7 +54,11 @@ func stubs() *lua.Package {
 	if err != nil {
 		panic(err)
 	}
-	files := fstest.MapFS{"commit.lua": {Data: commit}}
+	buffer, err := luaFiles.ReadFile("buffer.lua")
+	if err != nil {
+		panic(err)
+	}
+	files := fstest.MapFS{"commit.lua": {Data: commit}, "buffer.lua": {Data: buffer}}
 	for name, text := range map[string]string{
 		"admit":        "local function admit(text)\n  redis.call('INCR', KEYS[1])\n  return text\nend\n",
 		"created":      "local function created(text)\n  error('an invented error', 0)\nend\n",

@@ -11,14 +11,16 @@ local function deadlines_key() return tag .. ':deadlines' end
 local HEADER = 74
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
+local HEADER_COLUMNS = '^1(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local function parse_header(raw)
-  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
-  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  local state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
+    string.match(raw, HEADER_COLUMNS)
+  if not state then error('record of an unknown version', 0) end
   return {
-    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
-    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), charged = n(20, 21),
-    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
-    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
+    state = state, lane = lane, flag = flag, gen = tonumber(gen), run = tonumber(run), turn = tonumber(turn),
+    attempts = tonumber(attempts), charged = tonumber(charged), dups = tonumber(dups), batch = tonumber(batch),
+    seen = tonumber(seen), accepted = tonumber(accepted), changed = tonumber(changed_at), holder = tonumber(holder),
+    deadline = deadline,
   }
 end
 local function format_header(h)

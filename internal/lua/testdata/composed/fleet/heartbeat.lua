@@ -11,12 +11,16 @@ local function deadlines_key() return tag .. ':deadlines' end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function ms(n) return string.format('%.0f', n) end
+-- lua/bundlers.lua
+local function bundlers_key() return tag .. ':bundlers' end
 -- fleet/heartbeat.lua
 local process, forget_after, handlers_ttl, ledger_id = unpack(ARGV, 1, 4)
 if redis.call('HGET', account_key(), 'id') ~= ledger_id then return 0 end
 local workers, handlers = tag .. ':workers', tag .. ':handlers:' .. process
-redis.call('ZADD', workers, ms(now), process)
-redis.call('ZREMRANGEBYSCORE', workers, 1, ms(now - forget_after))
+for _, key in ipairs({ workers, bundlers_key() }) do
+  redis.call('ZADD', key, ms(now), process)
+  redis.call('ZREMRANGEBYSCORE', key, 1, ms(now - forget_after))
+end
 redis.call('DEL', handlers)
 local turns = {}
 for i = 5, #ARGV do

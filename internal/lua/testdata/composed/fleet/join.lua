@@ -265,6 +265,8 @@ local function set_rate(n, per, burst)
   local old = change_rate(n, per, burst)
   return { before[1] or '0', before[2] or '0', before[1] and (before[3] or old[3]) or '0' }
 end
+-- lua/bundlers.lua
+local function bundlers_key() return tag .. ':bundlers' end
 -- fleet/join.lua
 local process, kind, ledger_id, n, per, burst = unpack(ARGV)
 local workers = tag .. ':workers'
@@ -274,6 +276,7 @@ if redis.call('ZSCORE', workers, process) then return { 'taken' } end
 redis.call('HSET', account_key(), 'upstream', kind)
 redis.call('HSETNX', account_key(), 'id', ledger_id)
 redis.call('ZADD', workers, ms(now), process)
+redis.call('ZADD', bundlers_key(), ms(now), process)
 if redis.call('HLEN', batch_names_key()) == 0 then redis.call('HSETNX', account_key(), 'rows_indexed', 1) end
 local events = redis.call('XLEN', tag .. ':results')
 redis.call('HSETNX', account_key(), 'events_indexed', events == 0 and 0 or ms(now))

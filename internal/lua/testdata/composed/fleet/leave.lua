@@ -7,9 +7,12 @@ local function account_key() return tag .. ':account' end
 local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
+-- lua/bundlers.lua
+local function bundlers_key() return tag .. ':bundlers' end
 -- fleet/leave.lua
 local process = unpack(ARGV)
 redis.call('ZREM', tag .. ':workers', process)
+redis.call('ZREM', bundlers_key(), process)
 redis.call('DEL', tag .. ':handlers:' .. process)
 if redis.call('GET', tag .. ':leader') == process then redis.call('DEL', tag .. ':leader') end
 return 'ok'

@@ -1,11 +1,86 @@
--- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local function ms(n) return string.format('%.0f', n) end
--- lua/clock_step.lua
-local expected, MAX_DRIFT = 0, 500
-local function clock_stepped() return expected > 0 and math.abs(now - expected) > MAX_DRIFT end
-local function clock_jumped_ahead() return expected > 0 and now - expected > MAX_DRIFT end
+-- ledger/buffer.lua
+local server = redis
+local records, changed, members, increments = {}, {}, {}, {}
+local function send_record(key)
+  if changed[key] then server.call('SET', key, records[key]) end
+  records[key], changed[key] = nil, nil
+end
+local function send_members(key)
+  local add, remove = {}, {}
+  for member, score in pairs(members[key]) do
+    if score then add[#add + 1], add[#add + 2] = score, member else remove[#remove + 1] = member end
+  end
+  members[key] = nil
+  if #add > 0 then server.call('ZADD', key, unpack(add)) end
+  if #remove > 0 then server.call('ZREM', key, unpack(remove)) end
+end
+local function send_increments(key)
+  for field, n in pairs(increments[key]) do server.call('HINCRBY', key, field, n) end
+  increments[key] = nil
+end
+local function set_member(key, member, score)
+  if not members[key] then members[key] = {} end
+  members[key][member] = score
+end
+local COLLECTED = {
+  GET = function(key)
+    if records[key] == nil then records[key] = server.call('GET', key) end
+    return true, records[key]
+  end,
+  SET = function(key, raw, option)
+    if option then return false end
+    records[key], changed[key] = raw, true
+    return true
+  end,
+  SETRANGE = function(key, offset, text)
+    if offset ~= 0 or not records[key] then return false end
+    records[key], changed[key] = text .. string.sub(records[key], #text + 1), true
+    return true
+  end,
+  ZADD = function(key, score, member, more)
+    if more or not tonumber(score) then return false end
+    set_member(key, member, score)
+    return true
+  end,
+  ZREM = function(key, member, more)
+    if more then return false end
+    set_member(key, member, false)
+    return true
+  end,
+  HINCRBY = function(key, field, n)
+    if not increments[key] then increments[key] = {} end
+    increments[key][field] = (increments[key][field] or 0) + n
+    return true
+  end,
+}
+local function call(command, key, ...)
+  local collect = COLLECTED[command]
+  if collect then
+    local done, reply = collect(key, ...)
+    if done then return reply end
+  end
+  if key then
+    send_record(key)
+    if members[key] then send_members(key) end
+    if increments[key] then send_increments(key) end
+    return server.call(command, key, ...)
+  end
+  return server.call(command)
+end
+local redis = { call = call }
+local function read_records(keys)
+  for i, raw in ipairs(server.call('MGET', unpack(keys))) do
+    if raw then records[keys[i]] = raw end -- otherwise GET fails if the key is no string
+  end
+end
+local function send_collected()
+  local written = {}
+  for key in pairs(changed) do written[#written + 1], written[#written + 2] = key, records[key] end
+  if #written > 0 then server.call('MSET', unpack(written)) end
+  changed = {}
+  for key in pairs(members) do send_members(key) end
+  for key in pairs(increments) do send_increments(key) end
+end
 -- lua/keys.lua
 local tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
@@ -15,6 +90,14 @@ local function account_key() return tag .. ':account' end
 local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/clock_step.lua
+local expected, MAX_DRIFT = 0, 500
+local function clock_stepped() return expected > 0 and math.abs(now - expected) > MAX_DRIFT end
+local function clock_jumped_ahead() return expected > 0 and now - expected > MAX_DRIFT end
 -- admission/gate_state.lua
 local us = clock[1] * 1000000 + clock[2]
 local second = math.floor(us / 1000000)
@@ -93,14 +176,16 @@ end
 local HEADER = 74
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
+local HEADER_COLUMNS = '^1(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local function parse_header(raw)
-  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
-  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  local state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
+    string.match(raw, HEADER_COLUMNS)
+  if not state then error('record of an unknown version', 0) end
   return {
-    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
-    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), charged = n(20, 21),
-    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
-    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
+    state = state, lane = lane, flag = flag, gen = tonumber(gen), run = tonumber(run), turn = tonumber(turn),
+    attempts = tonumber(attempts), charged = tonumber(charged), dups = tonumber(dups), batch = tonumber(batch),
+    seen = tonumber(seen), accepted = tonumber(accepted), changed = tonumber(changed_at), holder = tonumber(holder),
+    deadline = deadline,
   }
 end
 local function format_header(h)
@@ -861,7 +946,14 @@ end
 local expected_time = unpack(ARGV, 1, 1)
 expected = tonumber(expected_time)
 local transitions = { admit = admit, created = created, fault = fault }
-local replies, failed, why, i = {}, 0, nil, 2
+local needed, i = {}, 2
+while i < #ARGV do
+  needed[#needed + 1] = record_key(ARGV[i + 2]) -- the first argument of each transition is the id
+  i = i + 2 + ARGV[i + 1]
+end
+read_records(needed)
+local replies, failed, why = {}, 0, nil
+i = 2
 while i < #ARGV do
   local name, last = ARGV[i], i + 1 + ARGV[i + 1]
   local ok, reply = pcall(transitions[name], unpack(ARGV, i + 2, last))
@@ -875,5 +967,6 @@ while i < #ARGV do
 end
 store_gate()
 store_counts()
+send_collected()
 if failed == #replies then error(why, 0) end
 return replies

@@ -15,14 +15,16 @@ local function ms(n) return string.format('%.0f', n) end
 local HEADER = 74
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
+local HEADER_COLUMNS = '^1(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local function parse_header(raw)
-  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
-  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  local state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
+    string.match(raw, HEADER_COLUMNS)
+  if not state then error('record of an unknown version', 0) end
   return {
-    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
-    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), charged = n(20, 21),
-    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
-    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
+    state = state, lane = lane, flag = flag, gen = tonumber(gen), run = tonumber(run), turn = tonumber(turn),
+    attempts = tonumber(attempts), charged = tonumber(charged), dups = tonumber(dups), batch = tonumber(batch),
+    seen = tonumber(seen), accepted = tonumber(accepted), changed = tonumber(changed_at), holder = tonumber(holder),
+    deadline = deadline,
   }
 end
 local function format_header(h)
@@ -311,8 +313,10 @@ local function watch()
   store_gate()
   return gate.n, gate.per, redis.call('LPOP', tag .. ':unlogged', MAX_UNLOGGED) or {}
 end
+-- lua/bundlers.lua
+local function bundlers_key() return tag .. ':bundlers' end
 -- ledger/feed.lua
-local process, lease, min_queued, max_queued, ahead, max_fed = unpack(ARGV)
+local process, lease, min_queued, max_queued, ahead, max_fed, alive = unpack(ARGV)
 max_fed = tonumber(max_fed)
 local leader_key = tag .. ':leader'
 local leader = redis.call('GET', leader_key)
@@ -320,10 +324,12 @@ local leads = not leader or leader == process
 if not leads and redis.call('PTTL', leader_key) > tonumber(lease) then leads = true end
 if not leads then
   local n, per = rate_in_force()
-  return { 'follow', ms(n), ms(per), 0 }
+  return { 'follow', ms(n), ms(per), 0, 0 }
 end
 local n, per, changed = watch()
-local out = { 'lead', ms(n), ms(per), #changed }
+local since = ms(now - alive)
+local bundles = redis.call('ZCOUNT', bundlers_key(), since, '+inf') >= redis.call('ZCOUNT', tag .. ':workers', since, '+inf')
+local out = { 'lead', ms(n), ms(per), bundles and 1 or 0, #changed }
 for _, change in ipairs(changed) do out[#out + 1] = change end
 redis.call('SET', leader_key, process, 'PX', lease)
 local target = math.min(math.max(tonumber(min_queued), math.ceil(ahead * n / per)), tonumber(max_queued))
