@@ -31,7 +31,7 @@ const (
 	mostPerCall  = 250 // requests of one script call, which must not block Redis for long
 	ahead        = 5 * time.Second
 	mostQueued   = 5000 // requests in the queue, however high the rate is
-	defaultLease = 5 * time.Second
+	defaultLease = 3 * time.Second
 	leaderPause  = 100 * time.Millisecond
 	otherPause   = time.Second
 	concurrency  = 64 // tasks enqueued at a time
@@ -48,7 +48,8 @@ type Config struct {
 	MinQueued int
 	// RateRead is called with the rate in force, per second, each time that it was read.
 	RateRead func(perSecond float64)
-	// Lease is how long a process leads after its last call of Feed; 0 means 5 s.
+	// Lease is how long a process leads after its last call of Feed; 0 means 3 s. With the
+	// pause of the others it is shorter than the work in the queue lasts.
 	Lease        time.Duration
 	Log, Limited *zap.Logger
 }
