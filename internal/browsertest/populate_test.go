@@ -125,6 +125,7 @@ func (s *system) populateHour() {
 	}{{begin, "closed"}, {end, "open"}} {
 		at := now.Add(-time.Duration(change.ago) * time.Minute).UnixMilli()
 		s.Must(s.Redis.RPush(s.Context(), s.Keys.Tag()+":history", fmt.Sprintf("%d %s outage", at, change.state)).Err())
+		s.Must(s.Redis.HSet(s.Context(), s.Keys.Tag()+":gate", "since", at).Err()) // of its present state
 	}
 }
 
