@@ -199,6 +199,7 @@ func (s *system) run(args ...string) {
 func (s *system) breakFaceKi() {
 	s.Helper()
 	s.script(simulator.Script{Outage: &simulator.Fault{Name: "http_503"}})
+	s.importRows(runningBatch, numbered("N", 90_001, 90_100)...) // the batch may be done
 	s.Eventually("the gate is closed", func() bool {
 		status, err := s.stores.Account.Status(s.Context())
 		s.Must(err)
