@@ -51,9 +51,9 @@ screenshots: test-needs chromium ## write pictures of all pages of the operator 
 BENCH ?=
 
 .PHONY: bench
-bench: build test-needs ## all figures beside their targets, which takes most of an hour; BENCH='-run rate -reps 1' for less
+bench: build test-needs ## all figures beside their targets, in 40 minutes, also to bin/bench.json; BENCH='-run rate -reps 1' for less
 	@go build -o bin/bench ./internal/bench
-	@exec bin/bench $(BENCH)
+	@exec bin/bench -json bin/bench.json $(BENCH)
 
 .PHONY: bench-long
 bench-long: build test-needs ## the same with longer outages and larger backlogs, in hours
@@ -76,6 +76,7 @@ chaos: test-needs ## break everything for DURATION (60s) by SEED (any), and chec
 .PHONY: docs
 docs: ## write the generated pages of docs again, from the code
 	go test ./internal/doctest -count=1 -run 'PageMatches' -update-docs
+	go test ./internal/bench -count=1 -run '^TestBenchmarksPage' -update-docs
 	go test ./cmd/kyclink -count=1 -run '^Test(CLIReference|GettingStarted)' -update-docs
 
 .PHONY: man

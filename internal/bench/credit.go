@@ -7,7 +7,7 @@ import (
 
 func credits() []scenario {
 	return []scenario{
-		{"credit", "4 processes, 200/s, credit runs out halfway and is topped up after 10 s", false, 10 * time.Minute, credit},
+		{"credit", "4 processes, 200/s, credit runs out halfway and is topped up after 10 s", false, 130 * time.Second, 10 * time.Minute, credit},
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 
 func exports() []scenario {
 	return []scenario{
-		{"export", "kyclink batch export of a batch whose rows all have a link, as CSV", true, 10 * time.Minute, export},
+		{"export", "kyclink batch export of a batch whose rows all have a link, as CSV", true, 60 * time.Second, 10 * time.Minute, export},
 	}
 }
 

@@ -3,32 +3,39 @@ package main
 import (
 	"bytes"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
 
 func TestTable_ShowsMedianRangeAndResult(t *testing.T) {
 	repetitions := [][]figure{
-		{atLeast("share", "%", 98.5, 98), must(atMost("over", "", 0, 0)), info("links", "1/s", 1000), atMost("time", "ms", 30, 20)},
-		{atLeast("share", "%", 97, 98), must(atMost("over", "", 1.5, 0)), info("links", "1/s", 2000.4), atMost("time", "ms", 12.34, 20)},
-		{atLeast("share", "%", 99, 98), must(atMost("over", "", -7, 0)), info("links", "1/s", 3000), atMost("time", "ms", 25, 20)},
+		{atLeast("share", "%", 98.5, 98), must(atMost("over", "", 0, 0)), info("calls", "", 7), atMost("time", "ms", 30, 20), atLeast("links", "1/s", 1000, 1.2).against(1000)},
+		{atLeast("share", "%", 97, 98), must(atMost("over", "", 1.5, 0)), info("calls", "", 7), atMost("time", "ms", 12.34, 20), atLeast("links", "1/s", 2000.4, 1.2).against(1000)},
+		{atLeast("share", "%", 99, 98), must(atMost("over", "", -7, 0)), info("calls", "", 7), atMost("time", "ms", 25, 20), atLeast("links", "1/s", 3000, 1.2).against(2000)},
 		nil, // a failed repetition
 	}
-	all := rows("rate", repetitions)
+	m := result{Scenario: "rate", Rows: rows(repetitions)}
 	var out bytes.Buffer
-	if err := table(&out, all); err != nil {
+	if err := table(&out, m); err != nil {
 		t.Fatal(err)
 	}
-	const want = `  share   98.5 (97–99)       %     ≥ 98   ok
-  over    0 (-7–1.50)              ≤ 0    FAILED
-  links   2000 (1000–3000)   1/s          
-  time    25 (12.3–30)       ms    ≤ 20   MISSED
+	const want = `  figure       kyclink            baseline   ratio           target     met
+  share, %     98.5 (97–99)                                  ≥ 98       yes
+  over         0 (-7–1.50)                                   ≤ 0        FAILED
+  calls        7                                                        
+  time, ms     25 (12.3–30)                                  ≤ 20       no
+  links, 1/s   2000 (1000–3000)   1000       1.50 (1–2.00)   ≥ 1.20 ×   yes
 `
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)
 	}
-	if !all[1].Broken || all[3].Broken {
-		t.Errorf("failed: got over %v and time %v, want true and false", all[1].Broken, all[3].Broken)
+	if !m.Rows[1].Broken || m.Rows[3].Broken {
+		t.Errorf("failed: got over %v and time %v, want true and false", m.Rows[1].Broken, m.Rows[3].Broken)
+	}
+	out.Reset()
+	if err := table(&out, m, result{Scenario: "drain"}); err != nil || !strings.Contains(out.String(), "\nrate\n") || !strings.Contains(out.String(), "\ndrain\n") {
+		t.Errorf("a table of two scenarios does not name them:\n%s", &out)
 	}
 }
 
@@ -77,10 +84,13 @@ func TestChanges_ReadsTheGateHistory(t *testing.T) {
 func TestScenarios_HaveUniqueNamesAndTimeouts(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, s := range scenarios() {
-		if seen[s.name] || !regexp.MustCompile(`^[a-z0-9-]+$`).MatchString(s.name) || s.about == "" || s.timeout <= 0 {
-			t.Errorf("scenario %q needs a unique name, a description and a timeout", s.name)
+		if seen[s.name] || !regexp.MustCompile(`^[a-z0-9-]+$`).MatchString(s.name) || s.about == "" || s.takes <= 0 || s.takes >= s.timeout {
+			t.Errorf("scenario %q needs a unique name, a description, a usual time and a longer timeout", s.name)
 		}
 		seen[s.name] = true
+	}
+	if sum := remaining(scenarios()); sum > budget*9/10 {
+		t.Errorf("all scenarios take %v, want at most 90 %% of %v", sum, budget)
 	}
 }
 

@@ -9,16 +9,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"regexp"
-	"runtime"
 	"slices"
 	"syscall"
 	"time"
@@ -53,12 +50,13 @@ func (b *suite) note(format string, args ...any) { fmt.Fprintf(b.notes, format+"
 type scenario struct {
 	name, about string
 	repeated    bool          // it is short, so it runs several times
+	takes       time.Duration // usually, in make bench
 	timeout     time.Duration // for all sizes but long
 	run         func(context.Context, *suite) ([]figure, error)
 }
 
 func scenarios() []scenario {
-	return slices.Concat(rates(), signups(), drains(), callbacks(), tokens(), outages(), credits(), storms(), exports(), imports(), apis(), consoles())
+	return slices.Concat(drains(), imports(), rates(), signups(), callbacks(), tokens(), outages(), credits(), storms(), exports(), apis(), consoles())
 }
 
 func run(args []string, out, notes io.Writer) int {
@@ -73,7 +71,7 @@ func run(args []string, out, notes io.Writer) int {
 	reps := flags.Int("reps", 3, "repetitions of the short scenarios")
 	isShort := flags.Bool("short", false, "run shorter scenarios, to try them")
 	isLong := flags.Bool("long", false, "run longer scenarios")
-	file := flags.String("json", "", "also write the figures to a `file`")
+	file := flags.String("json", "", "also write the figures to a `file`; those of scenarios that were not run stay in it")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -93,7 +91,8 @@ func run(args []string, out, notes io.Writer) int {
 	defer stop()
 	ctx, cancel := withParent(ctx)
 	defer cancel()
-	fmt.Fprintln(out, machine(ctx))
+	about := b.describe(ctx)
+	fmt.Fprintf(out, "kyclink %s, %s; %s, %s; everything on loopback, with the simulator in this process\n", about.Commit, about.Date, about.Hardware, about.Software)
 	all, ok := b.runAll(ctx, match, *reps, out)
 	if *file != "" {
 		if err := write(*file, all); err != nil {
@@ -128,38 +127,65 @@ func withParent(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { cancel(nil) }
 }
 
-// runAll runs the matching scenarios. It returns false if any failed.
-func (b *suite) runAll(ctx context.Context, match *regexp.Regexp, reps int, out io.Writer) (all []row, ok bool) {
+// runAll runs the matching scenarios, each several times if it is short and the time allows
+// it. It returns false if any failed.
+func (b *suite) runAll(ctx context.Context, match *regexp.Regexp, reps int, out io.Writer) (all []result, ok bool) {
 	ok = true
-	for _, s := range scenarios() {
-		if !match.MatchString(s.name) || ctx.Err() != nil {
-			continue
+	selected := slices.DeleteFunc(scenarios(), func(s scenario) bool { return !match.MatchString(s.name) })
+	began, about := time.Now(), b.describe(ctx)
+	for i, s := range selected {
+		if ctx.Err() != nil {
+			break
 		}
 		fmt.Fprintf(out, "\n%s: %s\n", s.name, s.about)
-		n := 1
-		if s.repeated {
-			n = reps
-		}
+		m := result{Scenario: s.name, About: s.about, provenance: about}
 		var repetitions [][]figure
-		for i := range n {
+		for n := range s.repetitions(reps) {
+			if n > 0 && b.size == normal && time.Since(began)+s.takes+remaining(selected[i+1:]) > budget {
+				b.note("%s: not repeated, as the time is short", s.name)
+				break
+			}
 			start := time.Now()
 			figures, err := b.once(ctx, s)
-			b.note("%s: %d of %d took %v", s.name, i+1, n, time.Since(start).Round(time.Second))
+			b.note("%s: %d of %d took %v", s.name, n+1, s.repetitions(reps), time.Since(start).Round(time.Second))
 			if err != nil {
 				fmt.Fprintf(out, "  FAILED: %v\n", err)
-				ok = false
+				m.Error, ok = err.Error(), false
 			}
 			repetitions = append(repetitions, figures)
 			if ctx.Err() != nil {
 				break
 			}
 		}
-		these := rows(s.name, repetitions)
-		ok = ok && !slices.ContainsFunc(these, func(r row) bool { return r.Broken })
-		ok = table(out, these) == nil && ok
-		all = append(all, these...)
+		m.Rows = rows(repetitions)
+		ok = ok && !slices.ContainsFunc(m.Rows, func(r row) bool { return r.Broken })
+		ok = table(out, m) == nil && ok
+		all = append(all, m)
+	}
+	if len(all) > 1 {
+		fmt.Fprintf(out, "\nall figures with a target, after %v:\n", time.Since(began).Round(time.Second))
+		ok = table(out, all...) == nil && ok
 	}
 	return all, ok && ctx.Err() == nil
+}
+
+// budget is the time of make bench on two cores. Short scenarios are repeated only as long
+// as the others can run within it.
+const budget = 40 * time.Minute
+
+// remaining returns the time of scenarios that run once.
+func remaining(scenarios []scenario) (sum time.Duration) {
+	for _, s := range scenarios {
+		sum += s.takes
+	}
+	return sum
+}
+
+func (s scenario) repetitions(reps int) int {
+	if s.repeated {
+		return reps
+	}
+	return 1
 }
 
 func (b *suite) once(ctx context.Context, s scenario) ([]figure, error) {
@@ -167,24 +193,4 @@ func (b *suite) once(ctx context.Context, s scenario) ([]figure, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("timed out after %v", timeout))
 	defer cancel()
 	return s.run(ctx, b)
-}
-
-// machine describes the machine on one line.
-func machine(ctx context.Context) string {
-	version, err := exec.CommandContext(ctx, "redis-server", "--version").Output()
-	found := regexp.MustCompile(`v=(\S+)`).FindSubmatch(version)
-	redis := "no redis-server"
-	if err == nil && found != nil {
-		redis = "Redis " + string(found[1])
-	}
-	return fmt.Sprintf("%d cores, %s/%s, %s, %s; everything on loopback, with the simulator in this process",
-		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), redis)
-}
-
-func write(file string, all []row) error {
-	raw, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(raw, '\n'), 0o600)
 }

@@ -14,21 +14,21 @@ const recoveryWindow = 5 * time.Second
 func outages() []scenario {
 	const timeout = 8 * time.Minute
 	return []scenario{
-		{"outage-503", "4 processes, 200/s, 100,000 waiting requests, every answer is a 503 during an outage", false, timeout,
+		{"outage-503", "4 processes, 200/s, 100,000 waiting requests, every answer is a 503 during an outage", false, 110 * time.Second, timeout,
 			func(ctx context.Context, b *suite) ([]figure, error) {
 				// Calls until five answers have arrived and all processes know.
 				return outage(ctx, b, 200*(latency+250*time.Millisecond).Seconds(), probePause, startFault("http_503"), endFault)
 			}},
-		{"outage-hang", "the same, but calls get no answer", false, timeout,
+		{"outage-hang", "the same, but calls get no answer", false, 130 * time.Second, timeout,
 			func(ctx context.Context, b *suite) ([]figure, error) {
 				// The slots limit the calls of two seconds without an answer.
 				return outage(ctx, b, fleetSize*slots, longestProbePause, startFault("hang"), endFault)
 			}},
-		{"outage-refused", "the same, but connections are refused", false, timeout,
+		{"outage-refused", "the same, but connections are refused", false, 110 * time.Second, timeout,
 			func(ctx context.Context, b *suite) ([]figure, error) {
 				return outage(ctx, b, 0, probePause, refuseConnections, (*upstream).listen)
 			}},
-		{"outage-minute", "one process, 100/s, every answer is a 503 for 60 s, with 2,000 requests waiting at its end", false, timeout, outageOfAMinute},
+		{"outage-minute", "one process, 100/s, every answer is a 503 for 60 s, with 2,000 requests waiting at its end", false, 95 * time.Second, timeout, outageOfAMinute},
 	}
 }
 
@@ -120,7 +120,7 @@ func outage(ctx context.Context, b *suite, closing float64, longest time.Duratio
 	if err := r.waitForCalls(ctx, 1000); err != nil {
 		return nil, err
 	}
-	lasts := pick(b, 20*time.Second, 2*time.Minute, 10*time.Minute)
+	lasts := pick(b, 20*time.Second, time.Minute, 10*time.Minute)
 	inFlight := r.upstream.State().InFlight
 	from := time.Now()
 	if err := down(r.upstream); err != nil {

@@ -29,11 +29,11 @@ const (
 
 func rates() []scenario {
 	return []scenario{
-		{"rate-200", "4 processes, 200/s, 6,000 waiting requests, 50 ms latency", true, 2 * time.Minute, rate200},
-		{"rate-kill", "the same, and one of the processes is killed", true, 2 * time.Minute, rateKill},
-		{"rate-5", "4 processes, 5/s, 40 slots", false, 3 * time.Minute, rate5},
-		{"rate-500", "4 processes, 500/s, 10,000 waiting requests", false, 2 * time.Minute, rate500},
-		{"rate-1m", "4 processes, 1/m, 40 slots", false, 6 * time.Minute, rate1m},
+		{"rate-200", "4 processes, 200/s, 6,000 waiting requests, 50 ms latency", true, 35 * time.Second, 2 * time.Minute, rate200},
+		{"rate-kill", "the same, and one of the processes is killed", true, 35 * time.Second, 2 * time.Minute, rateKill},
+		{"rate-5", "4 processes, 5/s, 40 slots", false, 50 * time.Second, 3 * time.Minute, rate5},
+		{"rate-500", "4 processes, 500/s, 10,000 waiting requests", false, 25 * time.Second, 2 * time.Minute, rate500},
+		{"rate-1m", "4 processes, 1/m, 40 slots", false, 130 * time.Second, 6 * time.Minute, rate1m},
 	}
 }
 
@@ -126,7 +126,7 @@ func rate5(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.waitForCalls(ctx, 1); err != nil {
 		return nil, err
 	}
-	took := 3*time.Second + pick(b, 20*time.Second, time.Minute, 2*time.Minute)
+	took := 3*time.Second + pick(b, 20*time.Second, 40*time.Second, 2*time.Minute)
 	if err := r.sleep(ctx, took); err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func rate1m(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.workers(fleetSize, settings("1/m", l.burst, slots)...); err != nil {
 		return nil, err
 	}
-	minutes := pick(b, 1, 2, 5)
+	minutes := pick(b, 1, 1, 5)
 	// A bucket starts empty, and bulk requests leave a token for interactive ones.
 	if err := r.sleep(ctx, time.Duration(minutes+1)*time.Minute+10*time.Second); err != nil {
 		return nil, err

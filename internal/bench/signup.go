@@ -11,8 +11,8 @@ import (
 
 func signups() []scenario {
 	return []scenario{
-		{"signup-bulk", "1 process, 50/s, 20,000 waiting bulk requests, one interactive request per second", false, 5 * time.Minute, signupBulk},
-		{"signup-idle", "1 process, 500/s, otherwise idle", true, 3 * time.Minute, signupIdle},
+		{"signup-bulk", "1 process, 50/s, 20,000 waiting bulk requests, one interactive request per second", false, 50 * time.Second, 5 * time.Minute, signupBulk},
+		{"signup-idle", "1 process, 500/s, otherwise idle", true, 40 * time.Second, 3 * time.Minute, signupIdle},
 	}
 }
 
@@ -32,7 +32,7 @@ func signupBulk(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.waitForCalls(ctx, 200); err != nil {
 		return nil, err
 	}
-	figures, err := r.signups(ctx, pick(b, 15, 60, 300), 900*time.Millisecond, 1100*time.Millisecond, 20, 80)
+	figures, err := r.signups(ctx, pick(b, 15, 40, 300), 900*time.Millisecond, 1100*time.Millisecond, 8, 40)
 	if err != nil {
 		return nil, err
 	}
@@ -65,11 +65,11 @@ func signupIdle(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.enqueueOne(ctx, "warm-up"); err != nil {
 		return nil, err
 	}
-	figures, err := r.signups(ctx, pick(b, 200, 300, 2000), 20*time.Millisecond, 80*time.Millisecond, 10, 30)
+	figures, err := r.signups(ctx, pick(b, 200, 300, 2000), 20*time.Millisecond, 80*time.Millisecond, 3, 8)
 	if err != nil {
 		return nil, err
 	}
-	figures = append(figures, atMost("processor time of an idle process", "% of a core", 100*cpu.Seconds()/life.Seconds(), 8))
+	figures = append(figures, atMost("processor time of an idle process", "% of a core", 100*cpu.Seconds()/life.Seconds(), 3))
 	promised, err := r.promiseFigures(ctx, l)
 	return append(figures, promised...), err
 }
