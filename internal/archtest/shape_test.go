@@ -23,6 +23,8 @@ const (
 // small lists files that are short for a reason.
 func small() map[string]string {
 	return map[string]string{
+		"internal/fixture/short.go":          "the part of make test",
+		"internal/fixture/long.go":           "the part of make test-long",
 		"internal/faceki/socket_other.go":    "one system's part of socket_unix.go",
 		"cmd/kyclink/unread_other.go":        "the other systems' part of unread.go",
 		"internal/redistest/orphan_linux.go": "one system's part",
