@@ -40,7 +40,7 @@ test-long: test-needs ## the same, with the long tests and in random order
 # The operator console in a real Chromium, with real processes.
 .PHONY: test-browser
 test-browser: test-needs chromium ## install Chromium if it is missing, and test the operator console in it
-	go test -count=1 -timeout=15m -tags=browser ./internal/browsertest
+	go test -count=1 -timeout=30m -tags=browser ./internal/browsertest
 
 .PHONY: screenshots
 screenshots: test-needs chromium ## write pictures of all pages of the operator console to screenshots/
