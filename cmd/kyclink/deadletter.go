@@ -114,8 +114,12 @@ func (l *deadLetters[T]) listCommand(short, long, example string) *cobra.Command
 			}
 			return withOperator(cmd, func(op *operator.Operator) error {
 				n, err := l.print(cmd, op, asJSON)
-				if n > 0 && !asJSON {
+				switch {
+				case asJSON || err != nil:
+				case n > 0:
 					hint(l.next)
+				default:
+					hint("No " + l.noun + ".")
 				}
 				return err
 			})

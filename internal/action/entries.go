@@ -68,7 +68,7 @@ func (s *Store) batch(ctx context.Context, f Filter) (number int, err error) {
 	return number, err
 }
 
-// countable is entries for a plan, which reads all that match at once: of requests it reads
+// countable is entries for a plan, which reads all that match at once: of requests it parses
 // only what tells whether they match.
 func (s *Store) countable(ctx context.Context, r Request, none func(id string)) (iter.Seq2[[]entry, error], error) {
 	f := r.Filter

@@ -24,10 +24,7 @@ type harness struct {
 
 func newHarness(t testing.TB) *harness {
 	t.Helper()
-	return newHarnessOn(ledgertest.New(t))
-}
-
-func newHarnessOn(h *ledgertest.Harness) *harness {
+	h := ledgertest.New(t)
 	return &harness{h, NewStore(h.Redis, h.Keys.Account)}
 }
 

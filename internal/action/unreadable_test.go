@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -85,26 +83,4 @@ func TestRunner_SkipsDeliveriesThatItCannotDecode(t *testing.T) {
 	h.run()
 	h.expectUnreadable(h.wait(h.start(Request{Kind: RetryDeliveries, Filter: Filter{All: true}}).ID), 4, 3, 1)
 	h.expectUnreadable(h.wait(h.start(Request{Kind: DropDeliveries, IDs: []string{"A-2", events[2], "A-1"}}).ID), 2, 1, 1)
-}
-
-// A plan reads only what tells whether a request matches, whatever else its record has.
-func TestPlan_ReadsLittleOfEachRequest(t *testing.T) {
-	t.Parallel()
-	h := newHarnessOn(ledgertest.NewOn(t, redistest.Start(t))) // where other tests cause no traffic
-	const n = 3000
-	h.restore("spring", 0, n, request.Failed, "timeout")
-	h.restore("autumn", n, 10, request.Failed, "invalid_request")
-	sent := func() (bytes int) {
-		info := h.Redis.InfoMap(h.Context(), "stats").Item("Stats", "total_net_output_bytes")
-		_, err := fmt.Sscan(info, &bytes)
-		h.Must(err)
-		return bytes
-	}
-	for _, filter := range []Filter{{All: true}, {Reason: "timeout"}} {
-		before := sent()
-		p := h.plan(Request{Kind: RetryFailed, Filter: filter})
-		if each := (sent() - before) / n; p.Count < n || each > 150 {
-			t.Errorf("%+v: %d match, and Redis sent %d bytes for each", filter, p.Count, each)
-		}
-	}
 }

@@ -21,7 +21,6 @@ import (
 )
 
 var (
-	columnsScript      = scripts.Script("read_columns.lua")
 	dropFailedScript   = scripts.Script("drop_failed.lua")
 	dropDeliveryScript = scripts.Script("drop_delivery.lua")
 )
@@ -65,7 +64,7 @@ func (s *Lists) Requests(ctx context.Context, state request.State, since, before
 // with reasons, the reason of its outcome, for callers that read very many.
 func (s *Lists) Columns(ctx context.Context, state request.State, since, before time.Time, reasons bool, unreadable func(Unreadable)) iter.Seq2[[]request.Record, error] {
 	return s.requests(ctx, state, since, before, unreadable, func(ctx context.Context, ids []string, unreadable func(request.Record, error)) ([]request.Record, error) {
-		return s.columns(ctx, ids, reasons, unreadable)
+		return s.records.Columns(ctx, ids, reasons, unreadable)
 	})
 }
 
@@ -79,29 +78,6 @@ func (s *Lists) requests(ctx context.Context, state request.State, since, before
 			}
 		})
 	}, func(r request.Record) bool { return r.State == state })
-}
-
-// columns reads the headers of records and, with reasons, the reasons of their outcomes.
-func (s *Lists) columns(ctx context.Context, ids []string, reasons bool, unreadable func(request.Record, error)) ([]request.Record, error) {
-	reply, err := columnsScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"reasons": reasons}, lua.Column("id", ids)).StringSlice()
-	if err != nil {
-		return nil, fmt.Errorf("read the headers of %d requests: %w", len(ids), err)
-	}
-	found := make([]request.Record, 0, len(ids))
-	for i, id := range ids {
-		header, reason := reply[2*i], reply[2*i+1]
-		if header == "" {
-			continue
-		}
-		r, err := request.Peek(id, []byte(header))
-		if err != nil {
-			unreadable(request.Record{ApplicationID: id}, err)
-			continue
-		}
-		r.Outcome.Reason = reason
-		found = append(found, r)
-	}
-	return found, nil
 }
 
 // walk iterates over the members of a sorted set with times from since on and earlier than

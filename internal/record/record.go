@@ -105,8 +105,22 @@ func (d *Reader) Headers(ctx context.Context, ids []string) ([]request.Record, e
 // unreadable for each record that cannot be decoded, with what its header has. The state is
 // empty if the header cannot be decoded either.
 func (d *Reader) Readable(ctx context.Context, ids []string, unreadable func(header request.Record, why error)) ([]request.Record, error) {
+	return d.readable(ctx, ids, request.Parse, unreadable)
+}
+
+// Columns is [Reader.Readable] with only what the columns of each record's header have and, with
+// reasons, the reason of its outcome: most of the time of a long read is that of parsing.
+func (d *Reader) Columns(ctx context.Context, ids []string, reasons bool, unreadable func(header request.Record, why error)) ([]request.Record, error) {
+	parse := request.Peek
+	if reasons {
+		parse = request.PeekReason
+	}
+	return d.readable(ctx, ids, parse, unreadable)
+}
+
+func (d *Reader) readable(ctx context.Context, ids []string, parse func(string, []byte) (request.Record, error), unreadable func(request.Record, error)) ([]request.Record, error) {
 	return d.parsed(ctx, ids, func(id string, raw []byte) (request.Record, error) {
-		r, err := request.Parse(id, raw)
+		r, err := parse(id, raw)
 		if err != nil {
 			r.ApplicationID = id
 			unreadable(r, err)

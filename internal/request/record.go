@@ -250,6 +250,27 @@ func Peek(applicationID string, raw []byte) (Record, error) {
 	return r, nil
 }
 
+// PeekReason is [Peek] with the reason of the outcome.
+func PeekReason(applicationID string, raw []byte) (Record, error) {
+	r, err := Peek(applicationID, raw)
+	if err != nil {
+		return r, err
+	}
+	const outcomeLine = 3
+	lines := bytes.SplitN(raw[HeaderLen:], []byte("\n"), outcomeLine+1)
+	if len(lines) < outcomeLine || len(lines[outcomeLine-1]) == 0 {
+		return r, nil
+	}
+	var outcome struct {
+		Reason string `json:"reason"`
+	}
+	if err := json.Unmarshal(lines[outcomeLine-1], &outcome); err != nil {
+		return r, &ContentError{applicationID, outcomeLine, err}
+	}
+	r.Outcome.Reason = outcome.Reason
+	return r, nil
+}
+
 func (r *Record) parseLines(raw []byte) error {
 	for i, line := range bytes.Split(raw, []byte("\n")) {
 		if len(line) == 0 {
