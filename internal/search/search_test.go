@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -235,5 +236,17 @@ func TestPage_ReadsABoundedNumberOfErasedRows(t *testing.T) {
 	}
 	if ids := collect(t, h, f, func() int { return 50 }); len(ids) > 0 {
 		t.Errorf("all pages have %v, want nothing", ids)
+	}
+	at := time.Now()
+	s.now = func() time.Time { // a slow machine reads an eighth of that
+		at = at.Add(pageTime + 1)
+		return at
+	}
+	first, err = s.Page(t.Context(), f, "", 50)
+	h.Must(err)
+	place, err := decode(first.Next, f)
+	h.Must(err)
+	if row, err := strconv.Atoi(place); err != nil || row < mostVisited/slowPart || row > mostVisited/2 {
+		t.Errorf("on a slow machine, the first page ends at row %s; want it after about %d", place, mostVisited/slowPart)
 	}
 }
