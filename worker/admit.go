@@ -50,8 +50,10 @@ type line struct {
 	flowing   atomic.Bool   // grants come at once
 }
 
-// mostAsking is how many turns of a lane ask at a time: as many connections are prepared.
-const mostAsking = 8
+// mostAsking is how many turns of a lane ask at a time, and so join one script. Fewer
+// connections are prepared for them, as while grants come at once those of earlier calls
+// are at hand.
+const mostAsking = 32
 
 func newLine() *line {
 	return &line{places: make(chan struct{}, mostAsking), exclusive: make(chan struct{}, 1)}

@@ -69,21 +69,21 @@ func TestAdmit_AsksAFewAtATimeWhileGrantsComeAtOnce(t *testing.T) {
 		far.Wait = 20 * time.Millisecond
 		for name, tt := range map[string]struct {
 			answers      []attempt.Decision
-			first, later bool // several ask at a time: of ten, and of ten that come later
+			first, later bool // several ask at a time: of many turns, and of as many that come later
 		}{
 			"at once":                  {[]attempt.Decision{granted}, true, true},
 			"once denied":              {[]attempt.Decision{wait(time.Second, "rate"), granted}, true, true},
 			"the gate is shut":         {[]attempt.Decision{shut}, false, false},
-			"denied later":             {[]attempt.Decision{granted, granted, granted, granted, granted, shut}, true, false},
+			"denied later":             {append(slices.Repeat([]attempt.Decision{granted}, mostAsking+5), shut), true, false},
 			"held to be sent in time":  {[]attempt.Decision{far}, false, false},
-			"each waits for its grant": {slices.Repeat([]attempt.Decision{wait(100*time.Millisecond, "rate"), granted}, 30), false, false},
+			"each waits for its grant": {slices.Repeat([]attempt.Decision{wait(100*time.Millisecond, "rate"), granted}, 4*mostAsking), false, false},
 		} {
 			d := newScript(tt.answers...)
 			d.takes = 10 * time.Millisecond
 			l := clocked(d, d.upstream()).pipeline()
 			ctx, cancel := context.WithCancel(t.Context())
 			for _, several := range []bool{tt.first, tt.later} {
-				for i := range 10 {
+				for i := range 2 * mostAsking {
 					begin(ctx, l, fmt.Sprintf("A-%d", i))
 				}
 				<-time.After(3 * time.Second)

@@ -2,7 +2,8 @@
 -- are collected, and sent together for all: reads and writes of records, changes of
 -- sorted sets, and increments, whose replies no transition uses. Any other command on a
 -- key follows those that were collected for the key. So each command sees what was
--- written before it, as if nothing were collected.
+-- written before it, as if nothing were collected. A key always holds the same type; a
+-- collected command fails, if it does, when it is sent.
 --
 -- A script names this library first, since the libraries after it call Redis through it.
 local server = redis

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,8 +22,8 @@ var (
 )
 
 // committer runs the transitions of several goroutines in one script. Transitions that arrive
-// while a script is running are sent together with the next one. A transition never waits for
-// others to join it. If round trips to Redis are slow, it does not wait for the round trip of
+// while a script is running are sent together with the next one. A transition waits for no
+// others to join it but those of goroutines that can run at once. If round trips to Redis are slow, it does not wait for the round trip of
 // others either.
 type committer struct {
 	rdb           redis.UniversalClient
@@ -30,10 +32,11 @@ type committer struct {
 	maxSharedTrip time.Duration // the longest round trip of others to wait for
 	expected      func() int64  // what this process takes Redis' time for
 
-	mu       sync.Mutex
-	busy     bool
-	waiting  []*transition
-	lastTrip time.Duration // the last round trip
+	mu      sync.Mutex
+	busy    bool
+	waiting []*transition
+	trips   [8]time.Duration // the last round trips
+	trip    int              // the number of round trips so far
 }
 
 const (
@@ -65,7 +68,7 @@ func (c *committer) run(ctx context.Context, function *lua.Function, args lua.Ar
 	}
 	own := &transition{name: function.Name(), args: list, err: errNotSent}
 	c.mu.Lock()
-	if c.busy && c.lastTrip > c.maxSharedTrip {
+	if c.busy && c.farAway() {
 		c.mu.Unlock()
 		c.send(ctx, []*transition{own})
 		return own.reply, own.err
@@ -80,6 +83,9 @@ func (c *committer) run(ctx context.Context, function *lua.Function, args lua.Ar
 		c.mu.Lock()
 	}
 	c.busy = true
+	c.mu.Unlock()
+	runtime.Gosched() // goroutines that can run now may have transitions, too
+	c.mu.Lock()
 	n := min(len(c.waiting), maxTransitions-1)
 	others := c.waiting[:n:n]
 	c.waiting = c.waiting[n:]
@@ -128,11 +134,20 @@ func (c *committer) outcome(of any) (any, error) {
 	return nil, fmt.Errorf("unexpected reply %v", of)
 }
 
+// farAway reports whether a round trip to Redis takes too long to wait for that of others.
+// Each trip includes the script, and what delays both processes: only the shortest of the
+// last ones shows how far away Redis is.
+func (c *committer) farAway() bool {
+	known := c.trips[:min(c.trip, len(c.trips))]
+	return len(known) > 0 && slices.Min(known) > c.maxSharedTrip
+}
+
 // next lets the first waiting transition send all that wait.
 func (c *committer) next(began time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lastTrip = time.Since(began)
+	c.trips[c.trip%len(c.trips)] = time.Since(began)
+	c.trip++
 	if c.busy = len(c.waiting) > 0; c.busy {
 		c.waiting[0].sends <- true
 		c.waiting = c.waiting[1:]

@@ -163,6 +163,35 @@ func TestCommit_DoesNotWaitForASlowRoundTrip(t *testing.T) {
 	}
 }
 
+// A round trip that was slow for another reason than the distance of Redis, such as a long
+// script, does not end the sharing of round trips.
+func TestCommit_TellsTheDistanceByTheShortestTrip(t *testing.T) {
+	t.Parallel()
+	c := &committer{maxSharedTrip: 5 * time.Millisecond}
+	took := func(trips ...time.Duration) {
+		for _, trip := range trips {
+			c.next(time.Now().Add(-trip))
+		}
+	}
+	if c.farAway() {
+		t.Error("Redis is far away before the first round trip")
+	}
+	took(time.Minute)
+	if !c.farAway() {
+		t.Error("Redis is near although the only round trip was slow")
+	}
+	took(0, time.Minute, time.Minute)
+	if c.farAway() {
+		t.Error("Redis is far away although one of the last round trips was quick")
+	}
+	for range c.trips {
+		took(time.Minute)
+	}
+	if !c.farAway() {
+		t.Error("Redis is near although all of the last round trips were slow")
+	}
+}
+
 // Whether Redis fails one transition or all of a round trip, each returns its own error.
 func TestCommit_ReturnsTheErrorOfEachTransition(t *testing.T) {
 	rdb, _ := dialing(t, time.Millisecond)
