@@ -32,7 +32,8 @@ type Eraser struct {
 	batches     *batch.Store
 	records     *record.Reader
 	quarantined *quarantine.List
-	indexed     atomic.Bool // this process has done its pass of [Eraser.IndexRows]
+	indexed     atomic.Bool  // this process has done its pass of [Eraser.IndexRows]
+	searched    atomic.Int64 // when this process last searched long lists, in ms
 }
 
 // New returns an eraser that uses, and does not close, rdb. retention is how long

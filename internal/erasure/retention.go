@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,30 +15,102 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-var eraseEarlierScript = scripts.Script("erase_earlier.lua")
-
-// Retention finds ended records by scanning all keys in small parts. An index would cost
-// 100 MB for a million ended requests, one more command for every end, and one more place
-// that names a person. The scan reads one header per record and hour.
-const (
-	retentionRound = time.Hour // duration of one scan of all keys
-	scanPage       = 1000      // keys of one command
-	maxScans       = 50        // commands of one call
+var (
+	retireScript       = scripts.Script("retire.lua")
+	eraseEarlierScript = scripts.Script("erase_earlier.lua")
 )
 
+const (
+	maxMinutes = 100 // of which one call erases requests
+	maxRetired = 200 // scripts of one call, each for eraseRows requests
+	// searchEvery is the time between two searches of long lists.
+	searchEvery = time.Hour
+)
+
+// Requests that an earlier version ended are in no list: they are found by scanning all
+// keys, in small parts, until all of them are erased.
+const (
+	scanRound = time.Hour // duration of one scan of all keys
+	scanPage  = 1000      // keys of one command
+	maxScans  = 50        // commands of one call
+)
+
+// unlistedErased is the field of the account that is set when no scan is needed any more.
+const unlistedErased = "unlisted_erased"
+
 // EraseExpired erases ended requests, and earlier generations, whose end is older than the
-// retention, and returns the number of erased requests. Each call scans a part of the keys,
-// so that calls at the given interval examine every request once an hour. The progress is
-// stored in Redis. Events stay until their age, since consumers may not have read them.
+// retention, and returns the number of erased requests. Each call erases a limited number.
+// Events stay until their age, since consumers may not have read them. For requests of
+// earlier versions, calls at the given interval scan all keys once an hour.
 func (er *Eraser) EraseExpired(ctx context.Context, interval time.Duration) (erased int, err error) {
 	if er.retention == 0 {
 		return 0, nil
 	}
-	node, err := er.keys.Node(ctx, er.rdb)
+	now, err := er.keys.Clock(ctx, er.rdb).Time()
 	if err != nil {
 		return 0, err
 	}
-	now, err := er.keys.Clock(ctx, er.rdb).Time()
+	endedBy := now.Add(-er.retention).UnixMilli()
+	if erased, err = er.eraseListed(ctx, endedBy); err != nil {
+		return erased, err
+	}
+	if ms := now.UnixMilli(); ms-er.searched.Load() >= searchEvery.Milliseconds() {
+		if _, err := er.eraseUnsearched(ctx); err != nil {
+			return erased, err
+		}
+		er.searched.Store(ms)
+	}
+	state, err := er.rdb.HMGet(ctx, er.keys.State(), unlistedErased, "retention").Result()
+	if err != nil {
+		return erased, readError("the progress of retention", err)
+	}
+	if state[0] != nil {
+		return erased, nil
+	}
+	p := progress{began: now.UnixMilli()}
+	text, _ := state[1].(string)
+	if n, _ := fmt.Sscan(text, &p.cursor, &p.began); n < 2 || p.cursor == 0 { // an unreadable one restarts the scan
+		p = progress{began: now.UnixMilli()}
+	}
+	n, err := er.scan(ctx, &p, interval, endedBy)
+	if erased += n; err != nil || p.cursor != 0 {
+		return erased, err
+	}
+	return erased, er.endScan(ctx, p)
+}
+
+// eraseListed erases the listed requests that ended by a time, in ms.
+func (er *Eraser) eraseListed(ctx context.Context, endedBy int64) (erased int, err error) {
+	minutes, err := er.rdb.ZRangeByScore(ctx, er.keys.Tag()+":ended", &redis.ZRangeBy{
+		Min: "-inf", Max: strconv.FormatInt(endedBy/time.Minute.Milliseconds(), 10), Count: maxMinutes,
+	}).Result()
+	if err != nil {
+		return 0, readError("when requests ended", err)
+	}
+	scripts := maxRetired
+	for _, minute := range minutes {
+		for more := true; more && scripts > 0; scripts-- {
+			reply, err := retireScript.Run(ctx, er.rdb, []string{er.keys.Tag()},
+				lua.Args{"minute": minute, "ended_by": endedBy, "max": eraseRows}).Int64Slice()
+			if err != nil {
+				return erased, fmt.Errorf("erase expired requests: %w", err)
+			}
+			erased, more = erased+int(reply[0]), reply[1] == 1
+		}
+	}
+	return erased, nil
+}
+
+// progress is the progress of a scan: the cursor, and when it began, in ms.
+type progress struct {
+	cursor uint64
+	began  int64
+}
+
+// scan does a part of a scan of all keys, and stores the progress. At the end of the scan
+// the cursor is 0.
+func (er *Eraser) scan(ctx context.Context, p *progress, interval time.Duration, endedBy int64) (erased int, err error) {
+	node, err := er.keys.Node(ctx, er.rdb)
 	if err != nil {
 		return 0, err
 	}
@@ -48,42 +121,43 @@ func (er *Eraser) EraseExpired(ctx context.Context, interval time.Duration) (era
 	}); err != nil {
 		return 0, fmt.Errorf("count the keys: %w", err)
 	}
-	cursor, err := er.cursor(ctx)
-	if err != nil {
-		return 0, err
-	}
-	endedBy := now.Add(-er.retention).UnixMilli()
-	part := interval.Seconds() / retentionRound.Seconds() * float64(size.Val()) / scanPage
+	part := interval.Seconds() / scanRound.Seconds() * float64(size.Val()) / scanPage
 	for range min(1+int(part), maxScans) {
 		var keys []string
-		if keys, cursor, err = node.Scan(ctx, cursor, er.keys.Tag()+"*", scanPage).Result(); err != nil {
+		if keys, p.cursor, err = node.Scan(ctx, p.cursor, er.keys.Tag()+"*", scanPage).Result(); err != nil {
 			return erased, fmt.Errorf("scan the keys: %w", err)
 		}
 		n, err := er.eraseKeys(ctx, keys, endedBy)
 		if erased += n; err != nil {
 			return erased, err
 		}
-		if cursor == 0 {
-			if _, err := er.eraseUnsearched(ctx); err != nil {
-				return erased, err
-			}
+		if p.cursor == 0 {
 			break
 		}
 	}
-	if err := er.rdb.HSet(ctx, er.keys.State(), "retention", cursor).Err(); err != nil {
+	if err := er.rdb.HSet(ctx, er.keys.State(), "retention", fmt.Sprint(p.cursor, p.began)).Err(); err != nil {
 		return erased, fmt.Errorf("store the progress of retention: %w", err)
 	}
 	return erased, nil
 }
 
-// cursor returns where the scan of the keys continues.
-func (er *Eraser) cursor(ctx context.Context) (cursor uint64, err error) {
-	text, err := er.rdb.HGet(ctx, er.keys.State(), "retention").Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return 0, fmt.Errorf("read the progress of retention: %w", err)
+// endScan ends the scans if the last one found all requests that are in no list: those that
+// ended before workers of this version ran alone.
+func (er *Eraser) endScan(ctx context.Context, p progress) error {
+	since, err := er.rdb.HGet(ctx, er.keys.State(), eventsIndexed).Int64()
+	if errors.Is(err, redis.Nil) {
+		return nil
 	}
-	_, _ = fmt.Sscan(text, &cursor) // an unreadable one restarts the scan
-	return cursor, nil
+	if err != nil {
+		return readError("since when ended requests are listed", err)
+	}
+	if time.UnixMilli(p.began).Before(time.UnixMilli(since).Add(mixedFor + er.retention)) {
+		return nil
+	}
+	if err := er.rdb.HSet(ctx, er.keys.State(), unlistedErased, 1).Err(); err != nil {
+		return fmt.Errorf("store that no scan is needed: %w", err)
+	}
+	return nil
 }
 
 // eraseKeys erases the records of some keys that ended by a time, in ms.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
+	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
@@ -131,4 +132,108 @@ func TestEraseRows_ReachesTheEndOfALongBatch(t *testing.T) {
 	if left != 0 {
 		t.Errorf("%d of the other requests were not fed", left)
 	}
+}
+
+// Requests that an earlier version ended are in no list. They are found by scans, until no
+// such request can be left.
+func TestRetire_FindsRequestsThatAreNotListed(t *testing.T) {
+	h := newHarness(t)
+	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Hour})
+	h.RestoreEnded("spring", 2*time.Hour, 1, 300, request.Created, request.Failed)
+	for key := range h.Dump() {
+		if strings.Contains(key, ":ended") {
+			h.Must(h.Redis.Del(t.Context(), key).Err())
+		}
+	}
+	h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "events_indexed", time.Now().UnixMilli()).Err())
+	scanned := func() (erased int) {
+		for range 100 { // each time a thousand keys at least
+			n, err := keeper.Erasure.EraseExpired(t.Context(), 0)
+			h.Must(err)
+			erased += n
+		}
+		return erased
+	}
+	if n := scanned(); n != 300 {
+		t.Errorf("%d requests were erased, want 300", n)
+	}
+	over := func() bool { return h.Redis.HExists(t.Context(), h.Keys.State(), "unlisted_erased").Val() }
+	if over() {
+		t.Error("the scans end while workers of an earlier version may run")
+	}
+	h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "events_indexed", time.Now().Add(-26*time.Hour).UnixMilli()).Err())
+	if scanned(); !over() {
+		t.Error("the scans do not end")
+	}
+}
+
+// A retried request leaves no trace in the list of the minute in which it had failed.
+func TestErase_RemovesRetriedRequestsFromTheListsOfEnds(t *testing.T) {
+	h := newHarness(t)
+	h.RestoreEnded("spring", 2*time.Hour, 1, 2, request.Failed)
+	r, _ := h.Get("G-1")
+	_, _, err := h.Stores.Requests.Retry(t.Context(), r)
+	h.Must(err)
+	h.Finish(h.Feed(), "created")
+	h.Erase("G-1")
+	h.expectNoTrace("G-1")
+}
+
+// TestRetire_ReadsOnlyWhatExpires erases 20 of 1,000 and of 50,000 ended requests.
+func TestRetire_ReadsOnlyWhatExpires(t *testing.T) {
+	fill := redis.NewScript(`
+for i = ARGV[1], ARGV[2] do
+  redis.call('SET', KEYS[1] .. '/F-' .. i, redis.call('GET', KEYS[1] .. '/R-1'))
+  redis.call('RPUSH', KEYS[1] .. ':ended:' .. ARGV[3], 'F-' .. i)
+  redis.call('ZADD', KEYS[1] .. ':ended', ARGV[3], ARGV[3])
+end
+return 1`)
+	var costs [][2]int
+	for _, others := range []int{1000, 50_000} {
+		h := &harness{ledgertest.NewOn(t, redistest.Start(t))} // whose counters no other test changes
+		keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Hour})
+		h.Import("spring", ledgertest.Rows(1, 1))
+		h.Finish(h.Feed(), "created")
+		for from := 0; from < others; from += 1000 {
+			h.Must(fill.Run(t.Context(), h.Redis, []string{h.Keys.Tag()}, from, from+999, time.Now().Unix()/60).Err())
+		}
+		retire := func(want int) {
+			n, err := keeper.Erasure.EraseExpired(t.Context(), time.Hour)
+			if h.Must(err); n != want {
+				t.Errorf("among %d others, %d requests were erased; want %d", others, n, want)
+			}
+		}
+		for range 100 { // the first scan finds that all are listed
+			retire(0)
+		}
+		h.RestoreEnded("autumn", 2*time.Hour, 1, 20, request.Created)
+		commands, bytes := h.Work(func() { retire(20) })
+		costs = append(costs, [2]int{commands, bytes})
+	}
+	t.Logf("commands and bytes: %v", costs)
+	if few, many := costs[0], costs[1]; many[0] > few[0] || many[1] > few[1]*11/10 {
+		t.Errorf("among 1,000 others it takes %d commands and %d bytes, among 50,000 %d and %d", few[0], few[1], many[0], many[1])
+	}
+}
+
+// Every end is listed, so that a request is erased without a scan.
+func TestRetire_FindsEveryEndInItsMinute(t *testing.T) {
+	h := newHarness(t)
+	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Millisecond})
+	h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "unlisted_erased", 1).Err())
+	h.Import("spring", ledgertest.Rows(1, 4))
+	refs := h.Feed()
+	h.Finish(refs[:1], "created")
+	h.Finish(refs[1:2], "fail")
+	h.Do("R-3", "cancel")
+	h.CancelBatch("spring")
+	erased := 0
+	h.Eventually("all are erased", func() bool {
+		n, err := keeper.Erasure.EraseExpired(t.Context(), time.Hour)
+		h.Must(err)
+		erased += n
+		return erased == 4
+	})
+	h.Must(h.Redis.Del(t.Context(), h.Keys.Results()).Err()) // which retention does not trim
+	h.expectNoTrace("R-1", "R-2", "R-3", "R-4")
 }

@@ -7,7 +7,7 @@
 -- rows: id, raw (the record), not_after (ms, the request's own, or '')
 -- Returns the number of records that it wrote.
 --
--- uses: keys, record, counters, operator_lists, feeding, batch_number, duplicates
+-- uses: keys, record, counters, operator_lists, feeding, batch_number, duplicates, ended
 local batch = unpack(ARGV, 1, 1)
 local number, restored = batch_number(batch), 0
 
@@ -19,6 +19,7 @@ local function restore(id, h, raw, not_after)
   local latest = load_header(id)
   if latest and latest.gen == h.gen then return end
   restored = restored + 1
+  if ENDED[h.state] then list_ended(id, h.changed) end
   if latest and latest.gen > h.gen then
     if redis.call('SETNX', old_key(h.gen, id), raw) == 1 then count_duplicates(h) end
     return

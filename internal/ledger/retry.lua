@@ -14,7 +14,7 @@
 -- a late link and no event; 'stale' if another run is open. changed is '1' if the request
 -- was changed, else ''.
 --
--- uses: keys, record, counters, operator_lists, turn, feeding, outcome
+-- uses: keys, record, counters, operator_lists, turn, feeding, outcome, mentions, ended
 local id, generation, run, attempts, lane, event_id, at, id_json, head, tail = unpack(ARGV)
 local key = record_key(id)
 local raw = redis.call('GET', key)
@@ -34,7 +34,10 @@ if link and event_id == '' then return { 'late', raw, '' } end
 
 earlier = with_earlier(earlier, outcome)
 unlist_for_operator(h, id)
-if h.state == 'F' then h.run = h.run + 1 end
+if h.state == 'F' then
+  h.run = h.run + 1
+  add_mention(id, 'm' .. minute_of(h.changed))
+end
 h.charged, h.seen, h.flag = 0, 0, '-'
 if link then
   redis.call('HINCRBY', account_key(), 'ended:created', 1)

@@ -3,8 +3,8 @@
 -- request reads neither other batches nor the results stream. The ids are spread over
 -- hashes of a few fields, which take little memory.
 --
--- A mention is "r<batch>.<chunk>" or "e<entry of the results stream>". It may outlive
--- what it names.
+-- A mention is "r<batch>.<chunk>", "e<entry of the results stream>" or "m<minute>" of
+-- ended.lua. It may outlive what it names.
 --
 -- uses: keys, record
 

@@ -3,7 +3,7 @@
 -- Callers pass those parts of an event that no script reads as JSON fragments that begin
 -- with a comma: `head` (",batch"), `tail` (",metadata").
 --
--- uses: keys, record, counters, operator_lists
+-- uses: keys, clock, record, counters, operator_lists, ended
 
 -- publish returns the entry of the stream.
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
@@ -48,4 +48,5 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
     .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
   write_record(key, h, content, resolved, outcome, earlier)
+  if ENDED[state] then list_ended(id, now) end
 end

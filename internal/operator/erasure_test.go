@@ -1,8 +1,6 @@
 package operator_test
 
 import (
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -32,31 +30,6 @@ end
 redis.call('HSET', KEYS[1] .. ':account', 'batches', 100 + math.floor(ARGV[2] / 100))
 return 1`)
 
-var counted = regexp.MustCompile(`(?:cmdstat_\S+:calls|total_net_output_bytes|total_net_input_bytes)[=:](\d+)`)
-
-// work returns how many commands Redis ran, with those in scripts, and how many bytes it
-// received and sent, while do ran.
-func work(h *ledgertest.Harness, do func()) (commands, bytes int) {
-	h.Helper()
-	read := func() (commands, bytes int) {
-		text, err := h.Redis.Info(h.Context(), "commandstats", "stats").Result()
-		h.Must(err)
-		for _, found := range counted.FindAllStringSubmatch(text, -1) {
-			n, _ := strconv.Atoi(found[1])
-			if strings.HasPrefix(found[0], "cmdstat") {
-				commands += n
-			} else {
-				bytes += n
-			}
-		}
-		return commands, bytes
-	}
-	commandsBefore, bytesBefore := read()
-	do()
-	commands, bytes = read()
-	return commands - commandsBefore, bytes - bytesBefore
-}
-
 // TestErasure_CostsTheSameInALargeAccount erases a request with an own row, rows in two other
 // batches and two events, among 1,000 and among 50,000 others.
 func TestErasure_CostsTheSameInALargeAccount(t *testing.T) {
@@ -79,7 +52,7 @@ func TestErasure_CostsTheSameInALargeAccount(t *testing.T) {
 		}
 		forget("A-2") // loads the scripts
 		var erased operator.Erased
-		commands, bytes := work(h, func() { erased = forget("A-1") })
+		commands, bytes := h.Work(func() { erased = forget("A-1") })
 		if want := (operator.Erased{Requests: 1, Generations: 1, Rows: 3, Events: 1}); erased != want {
 			t.Errorf("among %d others, %+v was erased; want %+v", others, erased, want)
 		}

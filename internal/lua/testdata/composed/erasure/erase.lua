@@ -168,8 +168,17 @@ local function mention_rows(batch, chunk, text)
   end)
   return text, gone
 end
--- erasure/erase.lua
-local force, ended_by = unpack(ARGV, 1, 2)
+-- lua/ended.lua
+local function ended_minutes_key() return tag .. ':ended' end
+local function ended_key(minute) return tag .. ':ended:' .. minute end
+local function minute_of(at) return ms(math.floor(at / 60000)) end
+local function list_ended(id, at)
+  local minute = minute_of(at)
+  if redis.call('RPUSH', ended_key(minute), id) == 1 then redis.call('ZADD', ended_minutes_key(), minute, minute) end
+end
+local function unlist_ended(id, minute) redis.call('LREM', ended_key(minute), 1, id) end
+-- erasure/erasing.lua
+local with_events = false
 local function erase_from_chunk(batch, n, id)
   local order = order_key(batch)
   local text, removed = redis.call('HGET', order, n), 0
@@ -214,7 +223,7 @@ end
 local ENTRY = '"entry":"(%d+%-%d+)"' -- in a record
 local function erase_events(text, pattern, id)
   local removed = 0
-  if force ~= '1' then return removed end
+  if not with_events then return removed end
   for entry in string.gmatch(text, pattern) do removed = removed + erase_event(entry, id) end
   return removed
 end
@@ -226,6 +235,7 @@ local function erase_mentions(id, batch, row)
     rows = rows + erase_from_chunk(other, chunk, id)
     batches[tonumber(other)] = true
   end
+  for minute in string.gmatch(mentions, ' m(%d+)') do unlist_ended(id, minute) end
   for other in pairs(batches) do rows = rows + erase_requeued(other, id) end
   return rows, erase_events(mentions, ' e(%d+%-%d+)', id)
 end
@@ -248,6 +258,8 @@ local function erase_generations(id, gen)
   for g = 1, gen - 1 do
     local raw = redis.call('GET', old_key(g, id))
     if raw then
+      local readable, h = pcall(parse_header, raw)
+      if readable then unlist_ended(id, minute_of(h.changed)) end
       removed = removed + erase_events(raw, ENTRY, id)
       generations = generations + redis.call('DEL', old_key(g, id))
     end
@@ -262,7 +274,8 @@ local function erase_deliveries(id)
   end
   redis.call('DEL', deliveries_key(id))
 end
-local function erase(id, h)
+local function erase(id, h, listed)
+  if listed then unlist_ended(id, minute_of(h.changed)) end
   local raw = redis.call('GET', record_key(id))
   redis.call('DEL', record_key(id))
   local generations, earlier = erase_generations(id, h.gen)
@@ -278,6 +291,17 @@ local function erase(id, h)
   erase_deliveries(id)
   return 1 + generations, rows, erase_events(raw, ENTRY, id) + earlier + replayed
 end
+local function erase_earlier(id, generation, ended_by)
+  local key = old_key(generation, id)
+  local raw = redis.call('GET', key)
+  local h = raw and not unreadable(raw) and parse_header(raw)
+  if not h or not ENDED[h.state] or h.changed > ended_by then return end
+  for entry in string.gmatch(raw, ENTRY) do mention_event(id, entry) end
+  redis.call('DEL', key)
+end
+-- erasure/erase.lua
+local force, ended_by = unpack(ARGV, 1, 2)
+with_events = force == '1'
 local out = {}
 for i = 3, #ARGV do
   local id = unpack(ARGV, i, i)
@@ -289,7 +313,7 @@ for i = 3, #ARGV do
     erase_deliveries(id)
   elseif h and ENDED[h.state] and h.changed <= tonumber(ended_by) then
     state = NAME[h.state]
-    generations, rows, removed = erase(id, h)
+    generations, rows, removed = erase(id, h, true)
   elseif not h and not why then -- an earlier erasure may have left something
     rows, removed = erase_mentions(id, 0, 0)
   elseif h then

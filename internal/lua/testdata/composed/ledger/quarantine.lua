@@ -98,6 +98,15 @@ end
 local function unlist_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZREM', operator_list_key(h.state), id) end
 end
+-- lua/ended.lua
+local function ended_minutes_key() return tag .. ':ended' end
+local function ended_key(minute) return tag .. ':ended:' .. minute end
+local function minute_of(at) return ms(math.floor(at / 60000)) end
+local function list_ended(id, at)
+  local minute = minute_of(at)
+  if redis.call('RPUSH', ended_key(minute), id) == 1 then redis.call('ZADD', ended_minutes_key(), minute, minute) end
+end
+local function unlist_ended(id, minute) redis.call('LREM', ended_key(minute), 1, id) end
 -- lua/outcome.lua
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
   return redis.call('XADD', tag .. ':results', '*',
@@ -127,6 +136,7 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
     .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
   write_record(key, h, content, resolved, outcome, earlier)
+  if ENDED[state] then list_ended(id, now) end
 end
 -- admission/gate_state.lua
 local us = clock[1] * 1000000 + clock[2]

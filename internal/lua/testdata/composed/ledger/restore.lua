@@ -131,6 +131,15 @@ local function count_possible_duplicates(batch, n)
   redis.call('HINCRBY', batch_key(batch), 'possible_duplicates', n)
   redis.call('HINCRBY', account_key(), 'possible_duplicates', n)
 end
+-- lua/ended.lua
+local function ended_minutes_key() return tag .. ':ended' end
+local function ended_key(minute) return tag .. ':ended:' .. minute end
+local function minute_of(at) return ms(math.floor(at / 60000)) end
+local function list_ended(id, at)
+  local minute = minute_of(at)
+  if redis.call('RPUSH', ended_key(minute), id) == 1 then redis.call('ZADD', ended_minutes_key(), minute, minute) end
+end
+local function unlist_ended(id, minute) redis.call('LREM', ended_key(minute), 1, id) end
 -- ledger/restore.lua
 local batch = unpack(ARGV, 1, 1)
 local number, restored = batch_number(batch), 0
@@ -141,6 +150,7 @@ local function restore(id, h, raw, not_after)
   local latest = load_header(id)
   if latest and latest.gen == h.gen then return end
   restored = restored + 1
+  if ENDED[h.state] then list_ended(id, h.changed) end
   if latest and latest.gen > h.gen then
     if redis.call('SETNX', old_key(h.gen, id), raw) == 1 then count_duplicates(h) end
     return

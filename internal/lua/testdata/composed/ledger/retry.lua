@@ -108,6 +108,15 @@ local function requeue(batch, id)
   redis.call('RPUSH', requeued_key(batch), id)
   schedule_feed(batch)
 end
+-- lua/ended.lua
+local function ended_minutes_key() return tag .. ':ended' end
+local function ended_key(minute) return tag .. ':ended:' .. minute end
+local function minute_of(at) return ms(math.floor(at / 60000)) end
+local function list_ended(id, at)
+  local minute = minute_of(at)
+  if redis.call('RPUSH', ended_key(minute), id) == 1 then redis.call('ZADD', ended_minutes_key(), minute, minute) end
+end
+local function unlist_ended(id, minute) redis.call('LREM', ended_key(minute), 1, id) end
 -- lua/outcome.lua
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
   return redis.call('XADD', tag .. ':results', '*',
@@ -137,6 +146,52 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
     .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
   write_record(key, h, content, resolved, outcome, earlier)
+  if ENDED[state] then list_ended(id, now) end
+end
+-- lua/mentions.lua
+local function mentions_key(id) return tag .. ':mentions:' .. string.sub(redis.sha1hex(id), 1, 4) end
+local function add_mention(id, mention)
+  local key = mentions_key(id)
+  local known = redis.call('HGET', key, id) or ''
+  if string.find(known .. ' ', ' ' .. mention .. ' ', 1, true) then return end
+  redis.call('HSET', key, id, known .. ' ' .. mention)
+end
+local trimmed_until
+local function mention_event(id, entry)
+  if not trimmed_until then
+    local first = redis.call('XRANGE', tag .. ':results', '-', '+', 'COUNT', 1)[1]
+    trimmed_until = first and tonumber(string.match(first[1], '^%d+')) or math.huge
+  end
+  local function is_trimmed(id) return tonumber(string.match(id, '^%d+')) < trimmed_until end
+  if is_trimmed(entry) then return end
+  local key = mentions_key(id)
+  local known = string.gsub(redis.call('HGET', key, id) or '', ' e(%S+)', function(other)
+    if is_trimmed(other) or other == entry then return '' end
+  end)
+  redis.call('HSET', key, id, known .. ' e' .. entry)
+end
+local function take_mentions(id)
+  local key = mentions_key(id)
+  local known = redis.call('HGET', key, id)
+  if not known then return '' end
+  redis.call('HDEL', key, id)
+  return known
+end
+local function is_own_row(raw, batch, row)
+  local readable, h = pcall(parse_header, raw)
+  return readable and h.batch == tonumber(batch) and batch_row(raw) == row
+end
+local function mention_rows(batch, chunk, text)
+  local gone = 0
+  text = string.gsub(text, '(%d+) ([^\n]+)\n', function(row, id)
+    local raw = redis.call('GET', record_key(id))
+    if not raw then
+      gone = gone + 1
+      return row .. '\n'
+    end
+    if not is_own_row(raw, batch, row) then add_mention(id, 'r' .. batch .. '.' .. chunk) end
+  end)
+  return text, gone
 end
 -- ledger/retry.lua
 local id, generation, run, attempts, lane, event_id, at, id_json, head, tail = unpack(ARGV)
@@ -156,7 +211,10 @@ end
 if link and event_id == '' then return { 'late', raw, '' } end
 earlier = with_earlier(earlier, outcome)
 unlist_for_operator(h, id)
-if h.state == 'F' then h.run = h.run + 1 end
+if h.state == 'F' then
+  h.run = h.run + 1
+  add_mention(id, 'm' .. minute_of(h.changed))
+end
 h.charged, h.seen, h.flag = 0, 0, '-'
 if link then
   redis.call('HINCRBY', account_key(), 'ended:created', 1)
