@@ -36,7 +36,7 @@ func unread(ctx context.Context, outputs []*os.File) bool {
 	for ctx.Err() == nil {
 		// Without an event that it waits for, poll reports only errors.
 		n, err := unix.Poll(polled, int(time.Second.Milliseconds()))
-		if err != nil && err != unix.EINTR { //nolint:errorlint // it is returned as it is
+		if err != nil && err != unix.EINTR {
 			return false
 		}
 		for i := range polled {

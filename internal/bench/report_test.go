@@ -18,7 +18,7 @@ func TestBenchmarksPage_MatchesTheFigures(t *testing.T) {
 	}
 	page, file := all.page(), filepath.Join(docs, "benchmarks.md")
 	if *updateDocs {
-		if err := os.WriteFile(file, []byte(page), 0o644); err != nil { //nolint:gosec // it is documentation
+		if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
