@@ -92,6 +92,7 @@ func TestAdmit_AsksAFewAtATimeWhileGrantsComeAtOnce(t *testing.T) {
 				}
 			}
 			cancel()
+			<-time.After(time.Second) // those that ask have their answer
 			synctest.Wait()
 		}
 	})

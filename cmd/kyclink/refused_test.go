@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 // run stops after a series of refused rows, prints FaceKi's answer, and continues when it
@@ -67,8 +69,20 @@ func TestWorkers_PauseABatchWhoseRowsAreRefused(t *testing.T) {
 	}
 	expect(0, "paused (rows_refused)", "", "batch", "list")
 	expect(0, "20 of its calls in a row were refused as wrong, the last one with: FaceKi refused this request as invalid", "", "batch", "status", "spring")
-	expect(0, `"status":"waiting"`, "", "show", "spring-00120", "--json")
-	expect(0, "refused as wrong", "", "show", "spring-00120")
+	client, waiting := tasks.NewClient(rdb, tasks.Config{}), ""
+	fixture.Eventually(t, "a row waits", func() bool {
+		for n := 120; n > 0 && waiting == ""; n-- {
+			id := fmt.Sprintf("spring-%05d", n)
+			link, err := client.Get(t.Context(), id)
+			fixture.Must(t, err)
+			if link.Status == tasks.Waiting {
+				waiting = id
+			}
+		}
+		return waiting != ""
+	})
+	expect(0, `"status":"waiting"`, "", "show", waiting, "--json")
+	expect(0, "refused as wrong", "", "show", waiting)
 	fixture.Eventually(t, "the worker logs it", func() bool { return strings.Contains(worker.stderr.String(), "batch paused") })
 
 	script := sim.Script()

@@ -24,7 +24,8 @@ func TestReleaseBuild_HasNoFailpoints(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, name := range []string{"KYCLINK_FAILPOINT", "internal/failpoint.Hit", "internal/failpoint.Watch", "internal/failpoint.action"} {
+			// The empty Hit of off.go may be in the program: the compiler does not inline it everywhere.
+			for _, name := range []string{"KYCLINK_FAILPOINT", "internal/failpoint.Watch", "internal/failpoint.action"} {
 				if got := bytes.Contains(program, []byte(name)); got != tt.want {
 					t.Errorf("program contains %q: got %v, want %v", name, got, tt.want)
 				}
