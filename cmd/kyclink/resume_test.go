@@ -37,12 +37,15 @@ func journaled(t testing.TB, out string) map[string]string {
 
 func TestRun_ContinuesAfterKill9(t *testing.T) {
 	t.Parallel()
-	sim, setting := upstream(t, `{"latency":"30ms","jitter":"20ms"}`)
+	sim, setting := upstream(t, `{"latency":"30ms","jitter":"20ms","rules":[{"match":"P-0039","fault":"hang"}]}`)
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(400)), filepath.Join(dir, "links.csv")
 	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-	fixture.Eventually(t, "a third is done", func() bool { return sim.State().Links > 130 })
+	fixture.Eventually(t, "a third is done, and a call hangs", func() bool { return sim.State().Links > 130 && sim.Application("P-0039").Calls > 0 })
 	p.kill()
+	script := sim.Script()
+	script.Rules = nil
+	fixture.Must(t, sim.SetScript(script))
 	if _, err := os.Stat(out); err == nil {
 		t.Error("OUT exists before the end of the run")
 	}
