@@ -109,12 +109,12 @@ func matching[T any](pages iter.Seq2[[]T, error], matches func(T) bool) iter.Seq
 	}
 }
 
-// Omitted is told of the entries that a reading leaves out. A nil function is not called.
+// Omitted receives the entries that a reading leaves out. A nil function is not called.
 type Omitted struct {
-	// Other is told of each ID of the selection that is in another state, which is empty for
+	// Other receives each ID of the selection that is in another state, which is empty for
 	// an unknown ID.
 	Other func(id string, now request.State)
-	// Unreadable is told of entries that cannot be decoded and may match, before the page in
+	// Unreadable receives entries that cannot be decoded and may match, before the page in
 	// whose place they are.
 	Unreadable func(deadletter.Unreadable)
 }
