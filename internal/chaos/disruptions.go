@@ -24,6 +24,10 @@ type period struct {
 // tolerance is the maximum delay between an action of Redis and its record by a client.
 const tolerance = time.Second
 
+// staleClock is how long processes may go on with a shifted time after the clock was right
+// again: until their next heartbeat, whose answer may be slow.
+const staleClock = 10 * time.Second
+
 func (s period) contains(at time.Time) bool {
 	return !at.Before(s.from.Add(-tolerance)) && !at.After(s.to.Add(tolerance))
 }
@@ -93,7 +97,7 @@ func (s *single) setClock(_ context.Context, o injection) error {
 	}
 	o.wait()
 	err := s.clock.Set(0)
-	step.to = time.Now()
+	step.to = time.Now().Add(staleClock)
 	s.disrupted.addClockShift(step)
 	return err
 }
