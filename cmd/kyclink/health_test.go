@@ -68,7 +68,7 @@ func TestHealth_FailsWhenRedisRefusesWrites(t *testing.T) {
 	}
 	fixture.Eventually(t, "all are healthy again", all(http.StatusOK, "ok"))
 	for _, url := range []string{w.opsURL(), s.opsURL()} {
-		scrape(t, url).expect(t, 1, "kyclink_redis_up")
+		scrapeAccount(t, url)
 	}
 }
 
