@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,6 +67,9 @@ func printHistory(cmd *cobra.Command, h operator.History, asJSON bool) error {
 	f.Add("ended", dated(p, h.EndedAt))
 	f.Add("metadata", string(h.Metadata))
 	f.Add("stored as", h.Raw)
+	for _, c := range h.Calls {
+		f.Add(fmt.Sprintf("attempt %d", c.Attempt), callText(c))
+	}
 	for _, r := range h.Runs {
 		outcome := outcome(r.Status, r.EndedAt, reasonText(r.Reason, r.Message), r.URL)
 		if r.LateLink {
@@ -80,6 +84,19 @@ func printHistory(cmd *cobra.Command, h operator.History, asJSON bool) error {
 		f.Add("callback", fmt.Sprintf("%s to %s: %s", d.Type, d.Host, deliveryRow{d}.status(p)))
 	}
 	return f.Flush()
+}
+
+// callText describes a call to FaceKi.
+func callText(c operator.Call) string {
+	outcome := map[string]string{"no_link": "no link", "unknown": "may have created a link"}
+	text := fmt.Sprintf("%s, %s", moment(c.At), cmp.Or(outcome[c.Outcome], c.Outcome))
+	if took := c.Duration(); took != "" {
+		text += " in " + took
+	}
+	if why := reasonText(c.Reason, c.Message); why != "" {
+		text += ", " + why
+	}
+	return text
 }
 
 // outcome describes how a run or a generation ended.

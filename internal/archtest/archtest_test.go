@@ -67,7 +67,7 @@ func arrows() map[string][]string {
 		"internal/admission":        {"internal/fault", stored},
 		"internal/callback":         {"tasks", "internal/fault", "internal/hostname", stored, "internal/delivery", "internal/retryafter"},
 		// What commands do.
-		"internal/operator":   {"tasks", "internal/asynqx", "internal/dispatch", "internal/admission", "internal/diagnosis", "internal/forecast", "internal/hostname", nouns, "internal/linktask", "internal/linkview", stored},
+		"internal/operator":   {"tasks", "internal/asynqx", "internal/dispatch", "internal/admission", "internal/diagnosis", "internal/fault", "internal/forecast", "internal/hostname", nouns, "internal/linktask", "internal/linkview", stored},
 		"internal/action":     {"internal/admission", "internal/fault", "internal/operator", nouns, stored},
 		"internal/connection": {"internal/config"},
 		"internal/embedded":   {},

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -13,7 +14,7 @@ import (
 // step is something that happened to a request.
 type step struct {
 	At          time.Time
-	Kind        string // a status, "accepted" or "delivery", for the symbol
+	Kind        string // a status, "accepted", "call", "event" or "delivered", for the symbol
 	Title, Text string
 	Note        string // such as the reason's word
 }
@@ -34,6 +35,9 @@ func (d requestData) timeline() []step {
 		}
 	}
 	steps = append(steps, step{At: d.AcceptedAt, Kind: "accepted", Title: fmt.Sprintf("Accepted in the %s lane", d.Lane), Note: inBatch(d.Batch)})
+	for _, c := range d.Calls {
+		steps = append(steps, callStep(c))
+	}
 	for _, r := range d.Runs {
 		steps = append(steps, runStep(r))
 	}
@@ -69,6 +73,23 @@ func ended(l tasks.Link, before string) step {
 	}
 	if before != "" {
 		s.Title = before + strings.ToLower(s.Title[:1]) + s.Title[1:]
+	}
+	return s
+}
+
+func callStep(c operator.Call) step {
+	s := step{At: c.At, Kind: "call", Note: c.Reason, Text: c.Message}
+	switch c.Outcome {
+	case fault.LabelCreated:
+		s.Title = "created the link"
+	case fault.NoLink.Label():
+		s.Title = "created no link"
+	default:
+		s.Title = "may have created a link"
+	}
+	s.Title = fmt.Sprintf("Attempt %d %s", c.Attempt, s.Title)
+	if took := c.Duration(); took != "" {
+		s.Title += " in " + took
 	}
 	return s
 }

@@ -1,6 +1,6 @@
 -- The transition of an admission.
 --
--- uses: keys, clock, record, readable, counters, deadline, retry_pause, feeding, uncertain, liveness, calls, admission, signals, commit_state
+-- uses: keys, clock, record, readable, counters, deadline, retry_pause, feeding, uncertain, attempts, liveness, calls, admission, signals, commit_state
 
 -- resolved_settings returns the settings that are fixed at the first call: the worker's
 -- defaults, replaced by the batch's options.
@@ -68,7 +68,11 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
     -- its outcome.
     count_uncertain(h)
     report_signal('none', id, ms(h.holder), '', credential, h.changed, 0, 0)
+    local content, resolved, outcome, earlier = sections(raw)
+    outcome = outcome_with_attempt(outcome, h, '', '', '1')
     move(h, 'q', batch_counts(h.batch))
+    redis.call('ZADD', queued_key(h.lane), ms(now), id)
+    raw = write_record(key, h, content, resolved, outcome, earlier)
   elseif h.attempts > 0 then
     -- asynq forwards a task by the clock of whichever worker checks first, which may be
     -- wrong: a request that is early by less than a second is admitted.
@@ -99,10 +103,8 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
     move(h, 'w', batch_counts(h.batch))
     redis.call('ZREM', queued_key('b'), id)
     redis.call('LPUSH', requeued_key(h.batch), id)
-  elseif string.sub(raw, 1, HEADER) == format_header(h) then
+  else
     return { verdict, raw, wait, reason }
-  else -- an attempt that died was requeued
-    redis.call('ZADD', queued_key(h.lane), ms(now), id)
   end
   return { verdict, save_header(key, h) .. string.sub(raw, HEADER + 1), wait, reason, batch.name }
 end

@@ -54,6 +54,6 @@ local function created(id, generation, run, attempt, process, nonce, credential,
   redis.call('HINCRBY', account_key(), kept == '1' and 'ended:created' or 'successes', 1)
   conclude(id, key, raw, h, 'C', {
     event = event_id, at = at, id_json = id_json, head = head, tail = tail, middle = link,
-  }, link, batch_counts(h.batch))
+  }, kept == '1' and link or link .. ',"took":' .. latency, batch_counts(h.batch))
   return 'created'
 end

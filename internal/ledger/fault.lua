@@ -1,6 +1,6 @@
 -- The transition of a fault.
 --
--- uses: keys, clock, record, counters, deadline, uncertain, outcome, calls, signals, commit_state
+-- uses: keys, clock, record, counters, deadline, uncertain, outcome, attempts, calls, signals, commit_state
 
 -- record_lost_start records an attempt whose start Redis has lost with its last writes:
 -- no other process can know of it.
@@ -88,17 +88,22 @@ local function fault(id, generation, run, attempt, process, nonce, credential, l
     redis.call('ZADD', queued_key(h.lane), ms(now), id)
     save_header(key, h)
     return NAME.q
-  elseif state == 'q' then
+  end
+  local content, resolved, outcome, earlier = sections(raw)
+  local attempts = attempts_of(outcome)
+  if not unsent and signal ~= '' then
+    attempts = with_attempt(attempts, h, nonce == '' and '' or latency, reason, uncertain)
+  end
+  if state == 'q' then
     move(h, 'q', batch_counts(h.batch))
     redis.call('ZADD', queued_key(h.lane), ms(now + tonumber(delay)), id)
-    local content, resolved, _, earlier = sections(raw)
-    write_record(key, h, content, resolved, '{"run":' .. h.run .. fields .. '}', earlier)
+    write_record(key, h, content, resolved, '{"run":' .. h.run .. fields .. attempts .. '}', earlier)
     return NAME.q
   end
   conclude(id, key, raw, h, state, {
     event = state == 'h' and held_event_id or event_id, at = at, id_json = id_json,
     head = head, tail = tail, middle = fields,
-  }, fields .. kept, batch_counts(h.batch))
+  }, fields .. kept, batch_counts(h.batch), attempts)
   if action == 'fail' and h.batch > 0 and count_refused(h.batch, message) then return NAME[state] .. '+paused' end
   return NAME[state]
 end

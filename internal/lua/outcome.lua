@@ -3,7 +3,7 @@
 -- Callers pass those parts of an event that no script reads as JSON fragments that begin
 -- with a comma: `head` (",batch"), `tail` (",metadata").
 --
--- uses: keys, clock, record, counters, operator_lists, ended
+-- uses: keys, clock, record, counters, operator_lists, ended, attempts
 
 -- publish returns the entry of the stream.
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
@@ -28,7 +28,8 @@ end
 -- e: of the event: event (its id), at (RFC 3339), id_json, head, middle, tail
 -- fields: of the outcome, as a JSON fragment that begins with a comma
 -- counts: as for move
-local function conclude(id, key, raw, h, state, e, fields, counts)
+-- attempts: those of the run without a link; nil: those that the record has
+local function conclude(id, key, raw, h, state, e, fields, counts, attempts)
   if h.state == 'q' then redis.call('ZREM', queued_key(h.lane), id) end
   unlist_for_operator(h, id)
   if state ~= 'h' and h.deadline == 'd' then
@@ -36,7 +37,9 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
     h.deadline = '-'
   end
   local content, resolved, before, earlier = sections(raw)
-  if h.state == 'h' and before ~= '' then earlier = with_earlier(earlier, before) end
+  if h.state == 'h' and before ~= '' then
+    earlier, before = with_earlier(earlier, before), ''
+  end
   move(h, state, counts)
   -- The account counts ends without a link here. Ends with a link are its successes,
   -- which show that FaceKi works, or 'ended:created' if no call brought the link.
@@ -46,7 +49,7 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
   -- The entry is erased with the request.
   local entry = publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
-    .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
+    .. (attempts or attempts_of(before)) .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
   write_record(key, h, content, resolved, outcome, earlier)
   if ENDED[state] then list_ended(id, now) end
 end

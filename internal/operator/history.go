@@ -26,6 +26,7 @@ type History struct {
 	Raw         string       `json:"raw,omitempty"`         // the request as it was stored, if it could not be handled
 	Generations []tasks.Link `json:"generations,omitempty"` // earlier ones, the latest first
 	Runs        []Run        `json:"history,omitempty"`     // earlier runs of the latest generation, the oldest first
+	Calls       []Call       `json:"calls,omitempty"`       // to FaceKi, of the latest generation, the oldest first
 	Deliveries  []Delivery   `json:"deliveries,omitempty"`  // of all generations, the oldest first
 
 	HasKeptLink bool `json:"-"` // an attempt made a link that is kept until its host is allowed
@@ -111,6 +112,7 @@ func (h *History) add(records []request.Record) {
 			continue
 		}
 		h.Raw, h.HasKeptLink = r.Outcome.Raw, r.KeptLink() != ""
+		h.Calls = callsOf(r)
 		for _, o := range r.Past {
 			h.Runs = append(h.Runs, Run{o.Run, string(o.Status), o.LinkID, o.URL, o.ExpiresAt, o.Reason, o.Message, o.EndedAt, o.Late})
 		}

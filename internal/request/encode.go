@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 )
 
 // Encode encodes the record in the format that [Parse] reads. Like the scripts, it caps
@@ -37,7 +38,10 @@ func (r Record) Encode() ([]byte, error) {
 	return raw, nil
 }
 
-func empty(row any) bool { return row == Defaults{} || row == Outcome{} }
+func empty(row any) bool {
+	_, isContent := row.(Content)
+	return !isContent && reflect.ValueOf(row).IsZero()
+}
 
 func (r Record) header() ([]byte, error) {
 	state, ok := letter(stateLetters, r.State)

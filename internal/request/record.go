@@ -152,6 +152,11 @@ type Outcome struct {
 	Reason    string    `json:"reason,omitempty"`
 	Message   string    `json:"message,omitempty"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
+	// Took is the duration of the call that brought the link, in milliseconds; nil if no
+	// call did, or it is not known.
+	Took *int `json:"took,omitempty"`
+	// Attempts are the latest attempts of the run that brought no link.
+	Attempts []Attempt `json:"attempts,omitempty"`
 	// Late marks a link that arrived when no run was open.
 	Late bool `json:"late_link,omitempty"`
 	// Kept is a link that could not be used, encrypted with a key derived from the client
@@ -159,6 +164,16 @@ type Outcome struct {
 	Kept string `json:"kept,omitempty"`
 	// Raw is the stored content of a quarantined request.
 	Raw string `json:"raw,omitempty"`
+}
+
+// Attempt is an attempt that brought no link.
+type Attempt struct {
+	Number    int    `json:"n"`
+	At        int    `json:"at"`             // when it began, milliseconds since 1970
+	Took      *int   `json:"took,omitempty"` // until its outcome, milliseconds; nil: the process that made it ended before
+	Reason    string `json:"reason,omitempty"`
+	Message   string `json:"message,omitempty"`
+	Uncertain bool   `json:"uncertain,omitempty"` // a link may have been created
 }
 
 // Record is the record of one generation of a request.

@@ -110,6 +110,25 @@ local function list_ended(id, at)
   if redis.call('RPUSH', ended_key(minute), id) == 1 then redis.call('ZADD', ended_minutes_key(), minute, minute) end
 end
 local function unlist_ended(id, minute) redis.call('LREM', ended_key(minute), 1, id) end
+-- lua/attempts.lua
+local MOST_ATTEMPTS = 10
+local function attempts_of(outcome) return string.match(outcome, ',"attempts":%[.*%]') or '' end
+local function with_attempt(attempts, h, took, why, uncertain)
+  local entry = '{"n":' .. h.attempts .. ',"at":' .. ms(h.changed)
+  if took ~= '' then entry = entry .. ',"took":' .. took end
+  entry = entry .. why
+  if uncertain == '1' then entry = entry .. ',"uncertain":true' end
+  entry = entry .. '}'
+  if attempts == '' then return ',"attempts":[' .. entry .. ']' end
+  local _, count = string.gsub(attempts, '{"n":', '')
+  if count >= MOST_ATTEMPTS then attempts = string.gsub(attempts, '%[.-},{"n":', '[{"n":', 1) end
+  return string.sub(attempts, 1, -2) .. ',' .. entry .. ']'
+end
+local function outcome_with_attempt(outcome, h, took, why, uncertain)
+  local attempts = attempts_of(outcome)
+  local before = outcome == '' and '{"run":' .. h.run or string.sub(outcome, 1, -2 - #attempts)
+  return before .. with_attempt(attempts, h, took, why, uncertain) .. '}'
+end
 -- lua/outcome.lua
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
   return redis.call('XADD', tag .. ':results', '*',
@@ -122,7 +141,7 @@ local function with_earlier(earlier, outcome)
   if earlier == '' then return outcome end
   return earlier .. '\n' .. outcome
 end
-local function conclude(id, key, raw, h, state, e, fields, counts)
+local function conclude(id, key, raw, h, state, e, fields, counts, attempts)
   if h.state == 'q' then redis.call('ZREM', queued_key(h.lane), id) end
   unlist_for_operator(h, id)
   if state ~= 'h' and h.deadline == 'd' then
@@ -130,14 +149,16 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
     h.deadline = '-'
   end
   local content, resolved, before, earlier = sections(raw)
-  if h.state == 'h' and before ~= '' then earlier = with_earlier(earlier, before) end
+  if h.state == 'h' and before ~= '' then
+    earlier, before = with_earlier(earlier, before), ''
+  end
   move(h, state, counts)
   if state == 'F' or state == 'X' then redis.call('HINCRBY', account_key(), 'ended:' .. NAME[state], 1) end
   list_for_operator(h, id)
   h.flag = '-'
   local entry = publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
-    .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
+    .. (attempts or attempts_of(before)) .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
   write_record(key, h, content, resolved, outcome, earlier)
   if ENDED[state] then list_ended(id, now) end
 end

@@ -332,6 +332,25 @@ local function count_uncertain(h)
   h.dups = h.dups + 1
   count_possible_duplicates(h.batch, 1)
 end
+-- lua/attempts.lua
+local MOST_ATTEMPTS = 10
+local function attempts_of(outcome) return string.match(outcome, ',"attempts":%[.*%]') or '' end
+local function with_attempt(attempts, h, took, why, uncertain)
+  local entry = '{"n":' .. h.attempts .. ',"at":' .. ms(h.changed)
+  if took ~= '' then entry = entry .. ',"took":' .. took end
+  entry = entry .. why
+  if uncertain == '1' then entry = entry .. ',"uncertain":true' end
+  entry = entry .. '}'
+  if attempts == '' then return ',"attempts":[' .. entry .. ']' end
+  local _, count = string.gsub(attempts, '{"n":', '')
+  if count >= MOST_ATTEMPTS then attempts = string.gsub(attempts, '%[.-},{"n":', '[{"n":', 1) end
+  return string.sub(attempts, 1, -2) .. ',' .. entry .. ']'
+end
+local function outcome_with_attempt(outcome, h, took, why, uncertain)
+  local attempts = attempts_of(outcome)
+  local before = outcome == '' and '{"run":' .. h.run or string.sub(outcome, 1, -2 - #attempts)
+  return before .. with_attempt(attempts, h, took, why, uncertain) .. '}'
+end
 -- lua/turn.lua
 local function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
 local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
@@ -768,7 +787,11 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
     if hold_uncertain == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
     count_uncertain(h)
     report_signal('none', id, ms(h.holder), '', credential, h.changed, 0, 0)
+    local content, resolved, outcome, earlier = sections(raw)
+    outcome = outcome_with_attempt(outcome, h, '', '', '1')
     move(h, 'q', batch_counts(h.batch))
+    redis.call('ZADD', queued_key(h.lane), ms(now), id)
+    raw = write_record(key, h, content, resolved, outcome, earlier)
   elseif h.attempts > 0 then
     local due = tonumber(redis.call('ZSCORE', queued_key(h.lane), id) or 0)
     if due >= now + 1000 and in_retry_pause(h, due) then return { 'early', raw, ms(due - now), '' } end
@@ -795,10 +818,8 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
     move(h, 'w', batch_counts(h.batch))
     redis.call('ZREM', queued_key('b'), id)
     redis.call('LPUSH', requeued_key(h.batch), id)
-  elseif string.sub(raw, 1, HEADER) == format_header(h) then
+  else
     return { verdict, raw, wait, reason }
-  else -- an attempt that died was requeued
-    redis.call('ZADD', queued_key(h.lane), ms(now), id)
   end
   return { verdict, save_header(key, h) .. string.sub(raw, HEADER + 1), wait, reason, batch.name }
 end
@@ -832,7 +853,7 @@ local function with_earlier(earlier, outcome)
   if earlier == '' then return outcome end
   return earlier .. '\n' .. outcome
 end
-local function conclude(id, key, raw, h, state, e, fields, counts)
+local function conclude(id, key, raw, h, state, e, fields, counts, attempts)
   if h.state == 'q' then redis.call('ZREM', queued_key(h.lane), id) end
   unlist_for_operator(h, id)
   if state ~= 'h' and h.deadline == 'd' then
@@ -840,14 +861,16 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
     h.deadline = '-'
   end
   local content, resolved, before, earlier = sections(raw)
-  if h.state == 'h' and before ~= '' then earlier = with_earlier(earlier, before) end
+  if h.state == 'h' and before ~= '' then
+    earlier, before = with_earlier(earlier, before), ''
+  end
   move(h, state, counts)
   if state == 'F' or state == 'X' then redis.call('HINCRBY', account_key(), 'ended:' .. NAME[state], 1) end
   list_for_operator(h, id)
   h.flag = '-'
   local entry = publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
-    .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
+    .. (attempts or attempts_of(before)) .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
   write_record(key, h, content, resolved, outcome, earlier)
   if ENDED[state] then list_ended(id, now) end
 end
@@ -885,7 +908,7 @@ local function created(id, generation, run, attempt, process, nonce, credential,
   redis.call('HINCRBY', account_key(), kept == '1' and 'ended:created' or 'successes', 1)
   conclude(id, key, raw, h, 'C', {
     event = event_id, at = at, id_json = id_json, head = head, tail = tail, middle = link,
-  }, link, batch_counts(h.batch))
+  }, kept == '1' and link or link .. ',"took":' .. latency, batch_counts(h.batch))
   return 'created'
 end
 -- ledger/fault.lua
@@ -938,17 +961,22 @@ local function fault(id, generation, run, attempt, process, nonce, credential, l
     redis.call('ZADD', queued_key(h.lane), ms(now), id)
     save_header(key, h)
     return NAME.q
-  elseif state == 'q' then
+  end
+  local content, resolved, outcome, earlier = sections(raw)
+  local attempts = attempts_of(outcome)
+  if not unsent and signal ~= '' then
+    attempts = with_attempt(attempts, h, nonce == '' and '' or latency, reason, uncertain)
+  end
+  if state == 'q' then
     move(h, 'q', batch_counts(h.batch))
     redis.call('ZADD', queued_key(h.lane), ms(now + tonumber(delay)), id)
-    local content, resolved, _, earlier = sections(raw)
-    write_record(key, h, content, resolved, '{"run":' .. h.run .. fields .. '}', earlier)
+    write_record(key, h, content, resolved, '{"run":' .. h.run .. fields .. attempts .. '}', earlier)
     return NAME.q
   end
   conclude(id, key, raw, h, state, {
     event = state == 'h' and held_event_id or event_id, at = at, id_json = id_json,
     head = head, tail = tail, middle = fields,
-  }, fields .. kept, batch_counts(h.batch))
+  }, fields .. kept, batch_counts(h.batch), attempts)
   if action == 'fail' and h.batch > 0 and count_refused(h.batch, message) then return NAME[state] .. '+paused' end
   return NAME[state]
 end
