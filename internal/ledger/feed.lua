@@ -41,17 +41,32 @@ local room = math.min(target - redis.call('ZCOUNT', queued_key('b'), '-inf', ms(
 -- The work that was done, in requests read.
 local work = 0
 
-local function feed(batch, id)
-  work = work + 1
-  local h, why = load_readable(id)
-  if why == 'newer' then redis.call('SADD', tag .. ':newer', id) end
-  if not h or h.state ~= 'w' or h.lane ~= 'b' or h.batch ~= batch then return 0 end
-  h.state, h.changed = 'q', now
-  next_turn(h)
-  redis.call('ZADD', queued_key('b'), ms(now), id)
-  save_header(record_key(id), h)
-  out[#out + 1] = turn_ref(id, h)
-  return 1
+-- feed feeds those of the requests that wait, which it reads and writes together, and
+-- returns their number.
+local function feed(batch, ids)
+  if #ids == 0 then return 0 end
+  work = work + #ids
+  local keys, records, members = {}, {}, {}
+  for i, id in ipairs(ids) do keys[i] = record_key(id) end
+  local stored, fed = redis.call('MGET', unpack(keys)), {}
+  for i, id in ipairs(ids) do
+    local raw, h = stored[i] ~= '' and stored[i], nil
+    local why = raw and unreadable(raw)
+    if why == 'newer' then redis.call('SADD', tag .. ':newer', id) end
+    if raw and not why then h = parse_header(raw) end
+    if h and h.state == 'w' and h.lane == 'b' and h.batch == batch and not fed[id] then
+      fed[id] = true
+      h.state, h.changed = 'q', now
+      next_turn(h)
+      records[#records + 1], records[#records + 2] = keys[i], format_header(h) .. string.sub(raw, HEADER + 1)
+      members[#members + 1], members[#members + 2] = ms(now), id
+      out[#out + 1] = turn_ref(id, h)
+    end
+  end
+  if #members == 0 then return 0 end
+  redis.call('MSET', unpack(records))
+  redis.call('ZADD', queued_key('b'), unpack(members))
+  return #members / 2
 end
 
 -- An earlier version's client does not requeue a chunk that it writes after the cursor
@@ -86,12 +101,9 @@ local MAX_SKIPPED = 500 -- missing chunks in one turn of a batch
 -- fed, and whether there may be more.
 local function serve(batch, share)
   if redis.call('HEXISTS', account_key(), stop_field(batch)) == 1 then return 0, false end
-  local fed, key = 0, batch_key(batch)
+  local key = batch_key(batch)
   local ids = redis.call('LPOP', requeued_key(batch), share)
-  if ids then
-    for _, id in ipairs(ids) do fed = fed + feed(batch, id) end
-    return fed, true
-  end
+  if ids then return feed(batch, ids), true end
   local at = redis.call('HMGET', key, 'cursor', 'lines')
   local cursor, from = tonumber(at[1]), tonumber(at[2] or 0)
   if not cursor then return 0, false end
@@ -105,14 +117,19 @@ local function serve(batch, share)
     keep_missing(batch, cursor, number)
     from = 0
   end
-  local row = 0
-  for id in string.gmatch(chunk, '\n%d+([^\n]*)') do
+  local rows, row, fed = {}, from, 0
+  for id in string.gmatch(chunk, '\n%d+([^\n]*)') do rows[#rows + 1] = string.sub(id, 2) end
+  while row < #rows do
     if fed == share then
       redis.call('HSET', key, 'lines', row)
       return fed, true
     end
-    row = row + 1
-    if row > from and id ~= '' then fed = fed + feed(batch, string.sub(id, 2)) end -- '' was erased
+    local next_ids = {}
+    while row < #rows and #next_ids < share - fed do
+      row = row + 1
+      if rows[row] ~= '' then next_ids[#next_ids + 1] = rows[row] end -- '' was erased
+    end
+    fed = fed + feed(batch, next_ids)
   end
   redis.call('HINCRBY', key, 'cursor', 1)
   if at[2] then redis.call('HDEL', key, 'lines') end
