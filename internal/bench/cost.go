@@ -64,6 +64,12 @@ func (r *rig) costOf(ctx context.Context, pid int, work func() error) (c cost, e
 	return c, nil
 }
 
+// processorTime returns the processor time of Redis.
+func (r *rig) processorTime(ctx context.Context) (time.Duration, error) {
+	text, err := r.rdb.Info(ctx, "cpu").Result()
+	return sumOfProcessorTimes(text), err
+}
+
 func sumOfProcessorTimes(text string) (sum time.Duration) {
 	for _, found := range processorTime.FindAllStringSubmatch(text, -1) {
 		seconds, _ := strconv.ParseFloat(found[1], 64) // it is a number
