@@ -57,7 +57,7 @@ func mail(t *testing.T, answer func(d Delivery) Reply) (*harness, *postbox) {
 
 func (h *harness) deliveries(id string) []delivery.Delivery {
 	h.Helper()
-	all, err := h.book().Deliveries.ForRequest(h.Context(), id)
+	all, err := h.book().Deliveries.ForRequest(h.Context(), id, func(_ string, why error) { h.Error(why) })
 	h.Must(err)
 	return all
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/action"
+	"github.com/kyclink/kyclink/internal/deadletter"
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/operator"
@@ -124,8 +126,11 @@ func newCallbacksShow() *cobra.Command {
 		Args:    one("an application ID, or the ID of an event"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withOperator(cmd, func(op *operator.Operator) error {
-				all, err := op.DeliveriesOf(cmd.Context(), args[0])
-				if err == nil && len(all) == 0 {
+				m := &missing{w: cmd.ErrOrStderr()}
+				all, err := op.DeliveriesOf(cmd.Context(), args[0], func(event string, why error) {
+					m.damaged(deadletter.Unreadable{ID: event, Why: why})
+				})
+				if err == nil && len(all)+m.unreadable == 0 {
 					err = fmt.Errorf("no callback of %s is stored; give an application ID or an event ID", args[0])
 				}
 				for _, d := range all {
@@ -142,7 +147,7 @@ func newCallbacksShow() *cobra.Command {
 						return err
 					}
 				}
-				return err
+				return cmp.Or(err, m.err())
 			})
 		},
 	}

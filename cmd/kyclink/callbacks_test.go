@@ -269,3 +269,23 @@ func TestCallbacks_AreRefusedToOtherHosts(t *testing.T) {
 		}
 	}
 }
+
+// A callback that cannot be decoded hides neither its request nor the others of that request.
+func TestShow_NamesACallbackThatCannotBeDecoded(t *testing.T) {
+	t.Parallel()
+	server := newRedis(t)
+	rdb := server.Client(t)
+	stores := failedRequests(t, rdb, 1)
+	for i, event := range []string{"event-1", "event-2"} {
+		fixture.Must(t, rdb.RPush(t.Context(), stores.Keys.Deliveries("F-000000"), event).Err())
+		fixture.Must(t, rdb.HSet(t.Context(), stores.Keys.Delivery(event), "application_id", "F-000000", "type", "link.failed",
+			"host", "shop.example", "status", "given_up", "attempts", []string{"many", "9"}[i]).Err())
+	}
+	expect := expecter(t, []string{"KYCLINK_REDIS_URL=" + server.URL})
+	text := expect(0, "event-1: damaged, or written by a newer version of kyclink", "", "show", "F-000000")
+	if !strings.Contains(text, "link.failed to shop.example: given_up, 9 attempts") {
+		t.Errorf("the other callback is missing:\n%s", text)
+	}
+	expect(0, `"unreadable_deliveries":["event-1"]`, "", "show", "F-000000", "--json")
+	expect(1, "event-2 link.failed", "kyclink: skipped event-1, which this version cannot decode", "callbacks", "show", "F-000000")
+}

@@ -83,6 +83,9 @@ func printHistory(cmd *cobra.Command, h operator.History, asJSON bool) error {
 	for _, d := range h.Deliveries {
 		f.Add("callback", fmt.Sprintf("%s to %s: %s", d.Type, d.Host, deliveryRow{d}.status(p)))
 	}
+	for _, event := range h.Unreadable {
+		f.Add("callback", event+": damaged, or written by a newer version of kyclink")
+	}
 	return f.Flush()
 }
 

@@ -46,11 +46,11 @@ func (a *API) listLinkDeliveries(c *call) error {
 	if _, err := readLink(ctx, a.Client, id, 0); err != nil {
 		return err
 	}
-	found, more, err := a.Stores.Deliveries.PageForRequest(ctx, id, skip, limit)
+	page := deliveryPage{}
+	found, more, err := a.Stores.Deliveries.PageForRequest(ctx, id, skip, limit, func(string, error) { page.Unreadable++ })
 	if err != nil {
 		return err
 	}
-	page := deliveryPage{}
 	if page.Deliveries, err = a.shownDeliveries(ctx, found); err != nil {
 		return err
 	}

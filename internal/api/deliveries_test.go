@@ -154,3 +154,29 @@ func TestListLinkDeliveries_PagesThroughTheEventsOfARequest(t *testing.T) {
 		s.expect(s.send("GET", "/v1/links/A-1/deliveries?"+query, ""), http.StatusBadRequest, "invalid")
 	}
 }
+
+// A delivery that cannot be decoded hides no other, and not its request.
+func TestHistory_ShowsTheDeliveriesThatItCanDecode(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	first := s.undelivered("A-1", "shop.example", "timeout", 0)
+	client := tasks.NewClient(s.Redis, tasks.Config{Account: s.Keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
+	_, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Generation: 2, CallbackURL: "https://shop.example/hooks"})
+	s.Must(err)
+	s.expect(s.send("DELETE", "/v1/links/A-1", ""), http.StatusOK, "")
+	entries, err := s.Redis.XRevRangeN(t.Context(), s.Keys.Results(), "+", "-", 1).Result()
+	s.Must(err)
+	event, err := tasks.ParseEvent(entries[0].Values)
+	s.Must(err)
+	_, err = s.ledger.Deliveries.Open(t.Context(), []tasks.Event{event})
+	s.Must(err)
+	s.Must(s.Redis.HSet(t.Context(), s.Keys.Delivery(first), "attempts", "many").Err())
+	h := decode[operator.History](t, s.expect(s.send("GET", "/v1/links/A-1/history", ""), http.StatusOK, ""))
+	if !slices.Equal(h.Unreadable, []string{first}) || len(h.Deliveries) != 1 || h.Deliveries[0].EventID != event.ID {
+		t.Errorf("the history has %+v, and cannot decode %v; want %s, and that %s cannot be decoded", h.Deliveries, h.Unreadable, event.ID, first)
+	}
+	page := decode[deliveryPage](t, s.expect(s.send("GET", "/v1/links/A-1/deliveries", ""), http.StatusOK, ""))
+	if page.Unreadable != 1 || len(page.Deliveries) != 1 {
+		t.Errorf("the page is %+v", page)
+	}
+}

@@ -118,3 +118,14 @@ func TestCallbacks_AreTested(t *testing.T) {
 		t.Errorf("the page offers a test:\n%s", p.text)
 	}
 }
+
+func TestRequest_ShowsACallbackThatCannotBeDecoded(t *testing.T) {
+	h := newHarness(t)
+	h.undelivered("A-1", "shop.example", true)
+	events, err := h.Stores.Deliveries.EventIDs(t.Context(), []string{"A-1"})
+	h.Must(err)
+	h.Must(h.Redis.HSet(t.Context(), h.Keys.Delivery(events[0][0]), "attempts", "many").Err())
+	if p := h.signedIn(apikey.Read).get("/request?id=A-1", http.StatusOK); !strings.Contains(p.text, "The callback of event <code>"+events[0][0]+"</code> cannot be decoded") {
+		t.Errorf("the page does not name the callback:\n%s", p.text)
+	}
+}

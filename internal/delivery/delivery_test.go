@@ -70,7 +70,7 @@ func (c courier) end(d delivery.Delivery, r delivery.Reply, again time.Duration)
 // deliveries with its status.
 func (c courier) now() delivery.Delivery {
 	c.Helper()
-	all, err := c.Stores.Deliveries.ForRequest(c.Context(), c.event.Data.ApplicationID)
+	all, err := c.Stores.Deliveries.ForRequest(c.Context(), c.event.Data.ApplicationID, func(_ string, why error) { c.Error(why) })
 	c.Must(err)
 	if len(all) != 1 {
 		c.Fatalf("there are %d deliveries, want 1", len(all))

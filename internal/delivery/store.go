@@ -129,18 +129,20 @@ func (s *Store) Stalled(ctx context.Context, overdue time.Duration) (stalled []T
 	return stalled, reply[0] == strconv.Itoa(stalledPage), nil
 }
 
-// ForRequest returns the deliveries of a request, oldest first.
-func (s *Store) ForRequest(ctx context.Context, applicationID string) ([]Delivery, error) {
+// ForRequest returns the deliveries of a request, oldest first. It calls unreadable as
+// [Store.Readable] does.
+func (s *Store) ForRequest(ctx context.Context, applicationID string, unreadable func(event string, why error)) ([]Delivery, error) {
 	events, err := s.EventIDs(ctx, []string{applicationID})
 	if err != nil {
 		return nil, err
 	}
-	return s.Read(ctx, events[0])
+	return s.Readable(ctx, events[0], unreadable)
 }
 
 // PageForRequest returns up to limit deliveries of a request, oldest first, without the
-// first skip ones. more reports that others follow.
-func (s *Store) PageForRequest(ctx context.Context, applicationID string, skip, limit int) (page []Delivery, more bool, err error) {
+// first skip ones. more reports that others follow. It calls unreadable as [Store.Readable]
+// does; these are a part of the page.
+func (s *Store) PageForRequest(ctx context.Context, applicationID string, skip, limit int, unreadable func(event string, why error)) (page []Delivery, more bool, err error) {
 	events, err := s.rdb.LRange(ctx, s.keys.Deliveries(applicationID), int64(skip), int64(skip)+int64(limit)).Result()
 	if err != nil {
 		return nil, false, fmt.Errorf("read the deliveries of %s: %w", applicationID, err)
@@ -148,7 +150,7 @@ func (s *Store) PageForRequest(ctx context.Context, applicationID string, skip, 
 	if more = len(events) > limit; more {
 		events = events[:limit]
 	}
-	page, err = s.Read(ctx, events)
+	page, err = s.Readable(ctx, events, unreadable)
 	return page, more, err
 }
 

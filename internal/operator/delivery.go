@@ -1,7 +1,6 @@
 package operator
 
 import (
-	"cmp"
 	"context"
 	"iter"
 	"slices"
@@ -59,7 +58,7 @@ func (o *Operator) namedDeliveries(ctx context.Context, ids []string, pending bo
 		seen := map[string]bool{}
 		for _, id := range distinct(ids) {
 			unreadable := false
-			found, err := o.deliveriesOf(ctx, id, func(event string, why error) {
+			found, err := o.DeliveriesOf(ctx, id, func(event string, why error) {
 				if unreadable = true; !seen[event] {
 					seen[event] = true
 					omitted.unreadable(deadletter.Unreadable{ID: event, Why: why})
@@ -83,15 +82,9 @@ func (o *Operator) namedDeliveries(ctx context.Context, ids []string, pending bo
 	}
 }
 
-// DeliveriesOf reads all deliveries of a request, or the one of an event.
-func (o *Operator) DeliveriesOf(ctx context.Context, id string) (found []delivery.Delivery, err error) {
-	var unreadable error
-	found, err = o.deliveriesOf(ctx, id, func(_ string, why error) { unreadable = cmp.Or(unreadable, why) })
-	return found, cmp.Or(err, unreadable)
-}
-
-// deliveriesOf is DeliveriesOf that calls unreadable for each one that cannot be decoded.
-func (o *Operator) deliveriesOf(ctx context.Context, id string, unreadable func(event string, why error)) ([]delivery.Delivery, error) {
+// DeliveriesOf reads all deliveries of a request, or the one of an event. It calls unreadable
+// for each one that cannot be decoded.
+func (o *Operator) DeliveriesOf(ctx context.Context, id string, unreadable func(event string, why error)) ([]delivery.Delivery, error) {
 	events, err := o.stores.Deliveries.EventIDs(ctx, []string{id})
 	if err != nil {
 		return nil, err

@@ -28,6 +28,9 @@ type History struct {
 	Runs        []Run        `json:"history,omitempty"`     // earlier runs of the latest generation, the oldest first
 	Calls       []Call       `json:"calls,omitempty"`       // to FaceKi, of the latest generation, the oldest first
 	Deliveries  []Delivery   `json:"deliveries,omitempty"`  // of all generations, the oldest first
+	// Unreadable are the events of deliveries that cannot be decoded: damaged ones, and those
+	// that a newer version wrote.
+	Unreadable []string `json:"unreadable_deliveries,omitempty"`
 
 	HasKeptLink bool `json:"-"` // an attempt made a link that is kept until its host is allowed
 }
@@ -90,7 +93,7 @@ func (o *Operator) History(ctx context.Context, id string) (h History, err error
 		}
 		h.Diagnosis = &d
 	}
-	deliveries, err := o.stores.Deliveries.ForRequest(ctx, id)
+	deliveries, err := o.stores.Deliveries.ForRequest(ctx, id, func(event string, _ error) { h.Unreadable = append(h.Unreadable, event) })
 	if err != nil {
 		return h, err
 	}
