@@ -280,3 +280,17 @@ func TestAssets_AreServedUnderTheirVersion(t *testing.T) {
 	b.get("/static/htmx-LICENSE.txt", http.StatusOK)
 	b.get("/static/nothing.js", http.StatusNotFound)
 }
+
+// The list says so where it is in no order of time.
+func TestRequests_SayWhetherTheyAreInOrder(t *testing.T) {
+	h := newHarness(t)
+	h.Do("A-1", ledgertest.Paths()["failed"]...)
+	h.Import("spring", []tasks.Request{{ApplicationID: "B-1"}})
+	b := h.signedIn(apikey.Read)
+	for query, ordered := range map[string]bool{"": false, "?lane=bulk": false, "?status=waiting": false, "?status=failed": true, "?batch=spring": true} {
+		p := b.get("/requests"+query, http.StatusOK)
+		if said := strings.Contains(p.text, "In no order of time"); said == ordered || !strings.Contains(p.text, "/request?id=") {
+			t.Errorf("/requests%s says that it is in no order: %v\n%s", query, said, p.text)
+		}
+	}
+}

@@ -48,6 +48,12 @@ type requestRow struct {
 	BatchName string
 }
 
+// InOrder reports whether the filters select a list that has an order.
+func (d requestsData) InOrder() bool {
+	status := request.State(d.Form["status"])
+	return status == request.Failed || status == request.Held || d.Form["batch"] != ""
+}
+
 // filters are the parameters of the list that select requests.
 func filters() []string {
 	return []string{"status", "reason", "batch", "lane", "since", "before", "id"}
