@@ -109,15 +109,20 @@ func newActionsShow() *cobra.Command {
 // withAction calls do with an action, and fails if there is none with this ID.
 func withAction(cmd *cobra.Command, id string, do func(*engine, action.Action) error) error {
 	return withShared(cmd, func(e *engine) error {
-		a, ok, err := action.NewStore(e.rdb, e.cfg.Account).Get(cmd.Context(), id)
-		if err != nil {
-			return stopped(cmd.Context(), err)
-		}
-		if !ok {
-			return fmt.Errorf("there is no action %q in account %q; to list the actions: kyclink actions list", id, e.cfg.Account)
-		}
-		return do(e, a)
+		return withActionOf(cmd.Context(), e, id, func(a action.Action) error { return do(e, a) })
 	})
+}
+
+// withActionOf is withAction of a command that is connected already.
+func withActionOf(ctx context.Context, e *engine, id string, do func(action.Action) error) error {
+	a, ok, err := action.NewStore(e.rdb, e.cfg.Account).Get(ctx, id)
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	if !ok {
+		return fmt.Errorf("there is no action %q in account %q; to list the actions: kyclink actions list", id, e.cfg.Account)
+	}
+	return do(a)
 }
 
 // printAction prints an action, a line for each value.

@@ -61,3 +61,25 @@ func TestActionsAbort_EndsACommandThatFollows(t *testing.T) {
 		t.Errorf("the command exits with %d and prints\n%s", code, p.stderr.String())
 	}
 }
+
+// An action of a newer version hides no other in the list.
+func TestActions_ShowsWhatItCannotDecode(t *testing.T) {
+	t.Parallel()
+	server := newRedis(t)
+	rdb := server.Client(t)
+	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
+	failedRequests(t, rdb, 20)
+	expect := expecter(t, settings)
+	ids := map[string]string{}
+	for _, batch := range []string{"spring", "autumn"} {
+		expect(0, "", "10 retried", "failed", "retry", "--batch", batch)
+		ids[batch] = ndjsonOf[action.Action](t, expect(0, "{", "", "actions", "list", "--json"))[0].ID
+	}
+	key := keyspace.Keys{Account: "default"}.Action(ids["spring"])
+	fixture.Must(t, rdb.HSet(t.Context(), key, "filter", `{"batch":"spring","country":"DE"}`, "state", "running").Err())
+	expect(0, ids["spring"]+"  retry_failed  unreadable", "", "actions", "list")
+	expect(0, ids["autumn"]+"  retry_failed  done", "", "actions", "list")
+	expect(0, "written by a newer version of kyclink", "", "actions", "show", ids["spring"])
+	expect(1, "", "written by a newer version of kyclink", "actions", "follow", ids["spring"])
+	expect(0, "is aborted", "", "actions", "abort", ids["spring"])
+}

@@ -109,9 +109,7 @@ func (a *listAction[T]) start(cmd *cobra.Command, e *engine) error {
 			return stopped(ctx, err)
 		}
 		if ok {
-			fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: action %s by %s does this already, at %s; it is continued, without what came to the list after its start\n",
-				running.ID, running.By, running.Rate)
-			return followAction(cmd, e, running, a.asJSON, false)
+			return a.followOther(cmd, e, running)
 		}
 	}
 	plan, err := actions.Plan(ctx, what)
@@ -135,10 +133,20 @@ func (a *listAction[T]) start(cmd *cobra.Command, e *engine) error {
 	if _, busy := errors.AsType[*action.BusyError](err); busy {
 		return fmt.Errorf("%w; to list them: kyclink actions list", err)
 	}
+	if same, ok := errors.AsType[*action.SameError](err); ok {
+		return withActionOf(ctx, e, same.ID, func(running action.Action) error { return a.followOther(cmd, e, running) })
+	}
 	if err != nil {
 		return stopped(ctx, err)
 	}
 	return followAction(cmd, e, started, a.asJSON, true)
+}
+
+// followOther follows a running action that changes the same entries.
+func (a *listAction[T]) followOther(cmd *cobra.Command, e *engine, running action.Action) error {
+	fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: action %s by %s does this already, at %s; it is continued, without what came to the list after its start\n",
+		running.ID, running.By, running.Rate)
+	return followAction(cmd, e, running, a.asJSON, false)
 }
 
 // request returns what the flags select.

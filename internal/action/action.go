@@ -184,6 +184,9 @@ const (
 	Running State = "running"
 	Done    State = "done"
 	Aborted State = "aborted"
+	// Unreadable is the state of an action that this version cannot decode: a newer version
+	// wrote it, or it is damaged. It has only what could be read.
+	Unreadable State = "unreadable"
 )
 
 // Action is an action that was started.
@@ -196,15 +199,19 @@ type Action struct {
 	By       string `json:"by"` // who started it
 	Rate     string `json:"rate"`
 	State    State  `json:"state"`
-	Message  string `json:"message,omitempty"` // why it was aborted, if nobody did so
+	Message  string `json:"message,omitempty"` // why it was aborted, if nobody did so, or cannot be decoded
 	Counts   Counts `json:"counts"`
 
 	CreatedAt time.Time `json:"created_at"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 }
 
-// Selects describes what the action was applied to, as flags of a command.
+// Selects describes what the action was applied to, as flags of a command; "" if that cannot
+// be decoded.
 func (a Action) Selects() string {
+	if a.State == Unreadable {
+		return ""
+	}
 	if a.Selected > 0 {
 		return fmt.Sprintf("%d given IDs", a.Selected)
 	}

@@ -6,6 +6,9 @@ local function action_key(id) return tag .. ':action:' .. id end
 -- The ID of the action that a plan's token has started. It is kept as long as the action.
 local function token_key(token) return tag .. ':actions:token:' .. token end
 
+-- digest returns the part of a token that tokens of the same kind and entries have in common.
+local function digest(token) return string.match(token, '^[^-]*') end
+
 -- All actions, and those that have a runner's work left, by the time of their start: running
 -- ones, and aborted ones with a page that is not counted.
 local function actions_key() return tag .. ':actions' end

@@ -137,11 +137,20 @@ func TestStart_StartsOneActionForAToken(t *testing.T) {
 	expect(RetryFailed, first.Token, started[0].ID)
 	expect(DropFailed, first.Token, "")
 	expect(RetryFailed, second.Token, "")
-	other := h.startPlan(second)
-	if other.ID == started[0].ID {
-		t.Error("another dry run of the same set starts no action of its own")
+	expectSame := func(p Plan) {
+		t.Helper()
+		_, err := h.store.Start(t.Context(), p, p.Token, "the test")
+		if same, ok := errors.AsType[*SameError](err); !ok || same.ID != started[0].ID {
+			t.Errorf("another dry run of the entries that action %s changes gets %v", started[0].ID, err)
+		}
 	}
-	_, err := h.store.Abort(t.Context(), other.ID) // or it would change some of the entries first
+	expectSame(second)
+	expectSame(h.plan(Request{Kind: RetryFailed, Filter: Filter{Batch: "spring"}, Rate: "1/s"}))
+	drop := h.start(Request{Kind: DropFailed, Filter: Filter{All: true}})
+	_, err := h.store.Abort(t.Context(), drop.ID) // or it would change some of the entries first
+	h.Must(err)
+	other := h.start(Request{Kind: DropFailed, Filter: Filter{All: true}})
+	_, err = h.store.Abort(t.Context(), other.ID)
 	h.Must(err)
 	h.run()
 	h.expectCounts(h.wait(started[0].ID), Done, 20, 20, 0)

@@ -2,6 +2,7 @@ package action
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -40,6 +41,8 @@ func (r *Runner) Follow(ctx context.Context, id string, show func(Action)) (Acti
 			continue
 		case err == nil && !ok:
 			return a, fmt.Errorf("action %s does not exist; actions are kept for seven days after their end", id)
+		case err == nil && now.State == Unreadable:
+			return now, errors.New(now.Message)
 		case err == nil:
 			a = now
 			show(a)

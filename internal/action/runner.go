@@ -128,7 +128,9 @@ func (r *Runner) continueAction(ctx context.Context, id string) (ended bool) {
 			r.cfg.Log.Info("action ended", zap.String("action", id), zap.String("kind", string(a.Kind)), zap.String("state", string(run.ended)))
 		}
 	}
-	if err != nil && ctx.Err() == nil {
+	if _, unreadable := errors.AsType[*unreadableError](err); unreadable {
+		r.cfg.Limited.Warn("an action was left to a newer version", zap.Error(err))
+	} else if err != nil && ctx.Err() == nil {
 		r.cfg.Limited.Warn("an action was interrupted; retrying", zap.String("action", id), zap.Error(err))
 	}
 	return ended

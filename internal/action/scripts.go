@@ -1,11 +1,15 @@
 package action
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -51,14 +55,16 @@ type planned struct {
 	Unreadable bool `json:"unreadable,omitempty"`
 }
 
-// parse reads the fields of an action.
+// parse reads the fields of an action, after an error as many as can be read. It fails for
+// what a newer version may have added to an action, because to ignore that could change
+// entries that the action does not select.
 func parse(id string, fields map[string]string) (a stored, err error) {
 	number := func(name string) int {
-		if fields[name] == "" || err != nil {
+		if fields[name] == "" {
 			return 0
 		}
-		var n int
-		n, err = strconv.Atoi(fields[name])
+		n, wrong := strconv.Atoi(fields[name])
+		err = cmp.Or(err, wrong)
 		return n
 	}
 	at := func(name string) time.Time {
@@ -68,8 +74,10 @@ func parse(id string, fields map[string]string) (a stored, err error) {
 		return time.Time{}
 	}
 	object := func(name string, to any) {
-		if fields[name] != "" && err == nil {
-			err = json.Unmarshal([]byte(fields[name]), to)
+		if fields[name] != "" {
+			dec := json.NewDecoder(strings.NewReader(fields[name]))
+			dec.DisallowUnknownFields()
+			err = cmp.Or(err, dec.Decode(to))
 		}
 	}
 	a.Action = Action{
@@ -81,10 +89,34 @@ func parse(id string, fields map[string]string) (a stored, err error) {
 	object("ids", &a.ids)
 	object("cursor", &a.cursor)
 	object("page", &a.page)
+	switch {
+	case !slices.Contains(Kinds(), a.Kind):
+		err = fmt.Errorf("unknown kind %q", a.Kind)
+	case !slices.Contains([]State{Running, Done, Aborted}, a.State):
+		err = fmt.Errorf("unknown state %q", a.State)
+	}
 	if err != nil {
-		return a, fmt.Errorf("read action %s: %w", id, err)
+		return a, &unreadableError{id, err}
 	}
 	return a, nil
+}
+
+// unreadableError says that this version cannot decode an action.
+type unreadableError struct {
+	id  string
+	why error
+}
+
+func (e *unreadableError) Error() string {
+	return fmt.Sprintf("action %s is damaged, or written by a newer version of kyclink: %v", e.id, e.why)
+}
+
+// shown returns what everybody may see of an action, also if parse failed.
+func shown(a stored, err error) Action {
+	if err != nil {
+		a.State, a.Filter, a.Message = Unreadable, Filter{}, err.Error()
+	}
+	return a.Action
 }
 
 // lease is an action that a runner has taken.
@@ -97,23 +129,36 @@ type lease struct {
 }
 
 // take takes the action or renews the lease; ok is false if another runner has it, or if it
-// is not running and has no page to count.
+// is not running and has no page to count. It leaves an action that it cannot decode to a
+// runner of a newer version.
 func (l lease) take(ctx context.Context) (a stored, ok bool, err error) {
+	fields, err := l.takeFor(ctx, l.length)
+	if err != nil || len(fields) == 0 {
+		return a, false, err
+	}
+	if a, err = parse(l.id, fields); err != nil {
+		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
+		defer cancel()
+		_, giveUp := l.takeFor(once, 0)
+		return a, false, errors.Join(err, giveUp)
+	}
+	return a, true, nil
+}
+
+// takeFor takes the lease for a time, and returns the fields of the action; none if it is not
+// to be had.
+func (l lease) takeFor(ctx context.Context, length time.Duration) (map[string]string, error) {
 	reply, err := takeScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
-		"id": l.id, "runner": l.runner, "lease": l.length.Milliseconds(),
+		"id": l.id, "runner": l.runner, "lease": length.Milliseconds(),
 	}).StringSlice()
 	if err != nil {
-		return a, false, fmt.Errorf("take action %s: %w", l.id, err)
-	}
-	if len(reply) == 0 {
-		return a, false, nil
+		return nil, fmt.Errorf("take action %s: %w", l.id, err)
 	}
 	fields := make(map[string]string, len(reply)/2)
 	for i := 0; i+1 < len(reply); i += 2 {
 		fields[reply[i]] = reply[i+1]
 	}
-	a, err = parse(l.id, fields)
-	return a, err == nil, err
+	return fields, nil
 }
 
 // progress is what a runner stores after a step.

@@ -1,4 +1,5 @@
--- start_action stores an action and sets it running, unless its token has started one before.
+-- start_action stores an action and sets it running, unless its token has started one before,
+-- or a running action has a token of the same entries.
 -- Actions that have expired are removed from the list, and the oldest that have ended if there
 -- are too many.
 --
@@ -7,18 +8,23 @@
 -- filter, ids: what it is applied to, as JSON; ids is '' if there is only a filter
 -- matched, selected: the number of entries that match, and of the given IDs
 -- most_running, most_kept: numbers of actions
--- Returns the ID of the action that the token has started, now or before; '' if as many
--- actions as may are running.
+-- Returns 'started' and the ID of the action that the token has started, now or before;
+-- 'same' and the ID of the running action of the same entries; or 'busy' if as many actions
+-- as may are running.
 --
 -- uses: clock, action
 local id, token, kind, by, rate, filter, ids, matched, selected, most_running, most_kept = unpack(ARGV)
 local before = redis.call('GET', token_key(token))
-if before then return before end
+if before then return { 'started', before } end
 local running = 0
 for _, other in ipairs(redis.call('ZRANGE', running_actions_key(), 0, -1)) do
-  if redis.call('HGET', action_key(other), 'state') == 'running' then running = running + 1 end
+  local known = redis.call('HMGET', action_key(other), 'state', 'token')
+  if known[1] == 'running' then
+    running = running + 1
+    if tonumber(matched) > 0 and known[2] and digest(known[2]) == digest(token) then return { 'same', other } end
+  end
 end
-if running >= tonumber(most_running) then return '' end
+if running >= tonumber(most_running) then return { 'busy' } end
 redis.call('SET', token_key(token), id)
 redis.call('HSET', action_key(id), 'token', token, 'kind', kind, 'by', by, 'rate', rate, 'filter', filter, 'selected', selected,
   'matched', matched, 'state', 'running', 'created', ms(now))
@@ -37,4 +43,4 @@ for _, old in ipairs(redis.call('ZRANGE', actions_key(), 0, 99)) do
     excess = excess - 1
   end
 end
-return id
+return { 'started', id }

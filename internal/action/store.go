@@ -44,9 +44,18 @@ func (*BusyError) Error() string {
 	return fmt.Sprintf("%d actions are running; wait until one is done, or abort one", MaxRunning)
 }
 
+// SameError says that a running action, which another plan has started, changes the same
+// entries.
+type SameError struct{ ID string }
+
+func (e *SameError) Error() string {
+	return fmt.Sprintf("action %s, which is running, changes the same entries", e.ID)
+}
+
 // Start starts an action, which runners of the workers carry out. The token is that of the
 // plan, or of an earlier plan that it matches. If the token has started an action before, by
-// a double click or a repeated request, Start returns that one. by is who starts it.
+// a double click or a repeated request, Start returns that one. by is who starts it. It fails
+// with [*SameError] or [*BusyError] if no action may be started.
 func (s *Store) Start(ctx context.Context, p Plan, token, by string) (Action, error) {
 	r := p.request
 	filter, err := json.Marshal(r.Filter)
@@ -66,14 +75,17 @@ func (s *Store) Start(ctx context.Context, p Plan, token, by string) (Action, er
 	started, err := startScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
 		"id": id.String(), "token": token, "kind": string(r.Kind), "by": by, "rate": r.Rate, "filter": filter, "ids": ids,
 		"matched": p.Count + p.Unreadable, "selected": len(r.IDs), "most_running": MaxRunning, "most_kept": maxKept,
-	}).Text()
+	}).StringSlice()
 	if err != nil {
 		return Action{}, fmt.Errorf("start an action: %w", err)
 	}
-	if started == "" {
+	switch started[0] {
+	case "busy":
 		return Action{}, &BusyError{}
+	case "same":
+		return Action{}, &SameError{ID: started[1]}
 	}
-	a, _, err := s.Get(ctx, started)
+	a, _, err := s.Get(ctx, started[1])
 	return a, err
 }
 
@@ -108,7 +120,8 @@ func (s *Store) Running(ctx context.Context, r Request) (a Action, ok bool, err 
 	return a, false, err
 }
 
-// Get reads an action; ok is false if there is none with this ID.
+// Get reads an action; ok is false if there is none with this ID. An action that cannot be
+// decoded has the state [Unreadable].
 func (s *Store) Get(ctx context.Context, id string) (a Action, ok bool, err error) {
 	fields, err := s.rdb.HGetAll(ctx, s.keys.Action(id)).Result()
 	if err != nil {
@@ -117,8 +130,7 @@ func (s *Store) Get(ctx context.Context, id string) (a Action, ok bool, err erro
 	if len(fields) == 0 {
 		return a, false, nil
 	}
-	found, err := parse(id, fields)
-	return found.Action, err == nil, err
+	return shown(parse(id, fields)), true, nil
 }
 
 // List reads at most limit actions, the newest first, from after the one with the ID after,
@@ -160,17 +172,14 @@ func (s *Store) read(ctx context.Context, ids []string) (page []Action, err erro
 		if len(reply.Val()) == 0 {
 			continue
 		}
-		found, err := parse(ids[i], reply.Val())
-		if err != nil {
-			return nil, err
-		}
-		page = append(page, found.Action)
+		page = append(page, shown(parse(ids[i], reply.Val())))
 	}
 	return page, nil
 }
 
 // Abort ends a running action. Entries that are being changed at that moment, at most a
-// page, are completed and counted, if need be by another runner. It returns the action's state before, "" if there is none.
+// page, are completed and counted, if need be by another runner. It returns the action's
+// state before, "" if there is none.
 func (s *Store) Abort(ctx context.Context, id string) (State, error) {
 	before, err := abortScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"id": id}).Text()
 	if err != nil {

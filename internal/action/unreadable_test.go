@@ -84,3 +84,45 @@ func TestRunner_SkipsDeliveriesThatItCannotDecode(t *testing.T) {
 	h.expectUnreadable(h.wait(h.start(Request{Kind: RetryDeliveries, Filter: Filter{All: true}}).ID), 4, 3, 1)
 	h.expectUnreadable(h.wait(h.start(Request{Kind: DropDeliveries, IDs: []string{"A-2", events[2], "A-1"}}).ID), 2, 1, 1)
 }
+
+// An action of a newer version, or a damaged one, hides no other. This version leaves it to a
+// newer one, and can abort it.
+func TestList_ShowsWhatItCannotDecode(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.restore("spring", 0, 20, request.Failed, "timeout")
+	givenUp := h.giveUp("B-1", "shop.example")
+	readable := h.start(Request{Kind: RetryFailed, IDs: []string{"A-0001"}})
+	for field, value := range map[string]string{
+		"kind": "retry_cancelled", "filter": `{"batch":"spring","country":"DE"}`, "state": "scheduled", "matched": "many", "page": "[7]",
+	} {
+		a := h.start(everything)
+		h.Must(h.Redis.HSet(t.Context(), h.Keys.Action(a.ID), field, value).Err())
+		got := h.get(a.ID)
+		if got.State != Unreadable || got.Message == "" || got.By != "the test" || got.CreatedAt.IsZero() || got.Filter != (Filter{}) || got.Selects() != "" {
+			t.Errorf("with the %s %s it is %+v", field, value, got)
+		}
+		stop := h.run()
+		if now, err := NewRunner(h.config()).Follow(t.Context(), a.ID, func(Action) {}); err == nil || now.State != Unreadable {
+			t.Errorf("with the %s %s it is followed until it is %+v, %v", field, value, now, err)
+		}
+		stop()
+		newer := lease{rdb: h.Redis, keys: h.Keys, id: a.ID, runner: "of a newer version", length: time.Minute}
+		if fields, err := newer.takeFor(t.Context(), time.Minute); err != nil || field != "state" && fields["runner"] != newer.runner {
+			t.Errorf("with the %s %s a newer version gets the action as %v, %v", field, value, fields, err)
+		}
+		list, _, err := h.store.List(t.Context(), "", 10)
+		h.Must(err)
+		if states := []State{list[0].State, list[len(list)-1].State}; len(list) < 2 || states[0] != Unreadable || states[1] == Unreadable {
+			t.Errorf("the list has %+v", list)
+		}
+		_, err = h.store.Abort(t.Context(), a.ID)
+		h.Must(err)
+	}
+	h.run()
+	h.expectCounts(h.wait(readable.ID), Done, 1, 1, 0)
+	h.expectRuns(2, 18, request.Failed, 1)
+	if n, err := h.store.operator.EnqueuedDeliveries(t.Context(), []string{givenUp}); err != nil || n != 0 {
+		t.Errorf("an action of an unknown kind has retried %d deliveries, %v", n, err)
+	}
+}

@@ -78,11 +78,8 @@ func (a *API) postAction(c *call) error {
 	starting, cancelStart := context.WithTimeout(ctx, a.timeout)
 	defer cancelStart()
 	started, err := a.actions.Start(starting, plan, asked.Token, c.key.Name)
-	if busy, ok := errors.AsType[*action.BusyError](err); ok {
-		return tooManyActions(busy)
-	}
 	if err != nil {
-		return err
+		return notStarted(err)
 	}
 	return c.started(http.StatusCreated, started)
 }
@@ -147,8 +144,17 @@ func setChanged(count int) *problem {
 	return p
 }
 
-func tooManyActions(err *action.BusyError) *problem {
-	return newProblem(http.StatusConflict, busyReason, "Too many actions", err.Error())
+// notStarted is the response to an action that was not started because of others.
+func notStarted(err error) error {
+	if busy, ok := errors.AsType[*action.BusyError](err); ok {
+		return newProblem(http.StatusConflict, busyReason, "Too many actions", busy.Error())
+	}
+	if same, ok := errors.AsType[*action.SameError](err); ok {
+		p := newProblem(http.StatusConflict, runningReason, "Already running", same.Error())
+		p.Action = same.ID
+		return p
+	}
+	return err
 }
 
 // listActions returns one page of actions. The cursor is the ID of the last one on the page.

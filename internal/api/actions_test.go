@@ -164,6 +164,39 @@ func TestActions_AreStartedOnceByAToken(t *testing.T) {
 	}
 }
 
+// Two dry runs of the same entries do not start two actions.
+func TestActions_AreNotStartedOnTheSameEntries(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	s.failRange("spring", 0, 5)
+	const retry, all = `{"kind":"retry_failed","filter":{"batch":"spring"}}`, `{"kind":"retry_failed","filter":{"all":true}}`
+	first, second := s.dryRun(retry), s.dryRun(all)
+	started := decode[action.Action](t, s.expect(s.startAction(retry, first.Token), http.StatusCreated, ""))
+	if p := decode[problem](t, s.expect(s.startAction(all, second.Token), http.StatusConflict, "already_running")); p.Action != started.ID {
+		t.Errorf("the answer names the action %q, want %s", p.Action, started.ID)
+	}
+	s.expect(s.send("POST", "/v1/actions/"+started.ID+"/abort", ""), http.StatusOK, "")
+	s.expect(s.startAction(all, second.Token), http.StatusCreated, "")
+}
+
+// An action that a newer version has started hides no other, and can be aborted.
+func TestActions_OfANewerVersionAreListed(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	s.failRange("spring", 0, 2)
+	const retry = `{"kind":"retry_failed","filter":{"batch":"spring"}}`
+	started := decode[action.Action](t, s.expect(s.startAction(retry, s.dryRun(retry).Token), http.StatusCreated, ""))
+	s.Must(s.Redis.HSet(t.Context(), s.Keys.Action(started.ID), "kind", "retry_cancelled", "filter", `{"country":"DE"}`).Err())
+	list := decode[actionPage](t, s.expect(s.send("GET", "/v1/actions", ""), http.StatusOK, "")).Actions
+	if len(list) != 1 || list[0].State != action.Unreadable || list[0].Kind != "retry_cancelled" || !strings.Contains(list[0].Message, "newer version") {
+		t.Errorf("the list has %+v", list)
+	}
+	s.expect(s.send("POST", "/v1/actions/"+started.ID+"/abort", ""), http.StatusOK, "")
+	if state := s.Redis.HGet(t.Context(), s.Keys.Action(started.ID), "state").Val(); state != string(action.Aborted) {
+		t.Errorf("the action is %s", state)
+	}
+}
+
 func TestActions_AreReadWithTheScopeRead(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)
@@ -180,10 +213,10 @@ func TestActions_AreReadWithTheScopeRead(t *testing.T) {
 func TestActions_AreListedAndAborted(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)
-	s.failRange("spring", 0, 3)
+	s.failRange("spring", 0, 6)
 	var started []string
-	for range 5 {
-		const drop = `{"kind":"drop_failed","ids":["A-1","A-0","A-9"]}`
+	for i := range 5 {
+		drop := fmt.Sprintf(`{"kind":"drop_failed","ids":["A-%d","A-%d","A-9"]}`, i+1, i)
 		plan := s.dryRun(drop)
 		if plan.Count != 2 || !slices.Equal(plan.Unmatched, []string{"A-9"}) {
 			t.Fatalf("the dry run says %+v", plan)

@@ -221,7 +221,8 @@ func (a *API) followRetry(ctx context.Context, before action.Action) (retried, e
 	return retried{now.Counts.Done - before.Counts.Done, !now.Ended(), now.ID}, nil
 }
 
-// startAction plans and starts an action; ok is false if nothing matches.
+// startAction plans and starts an action, or finds the running one of the same entries; ok is
+// false if nothing matches.
 func (a *API) startAction(ctx context.Context, c *call, r action.Request) (started action.Action, ok bool, err error) {
 	plan, err := a.actions.Plan(ctx, r)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -231,8 +232,8 @@ func (a *API) startAction(ctx context.Context, c *call, r action.Request) (start
 		return started, false, err
 	}
 	started, err = a.actions.Start(ctx, plan, plan.Token, c.key.Name)
-	if busy, full := errors.AsType[*action.BusyError](err); full {
-		return started, false, tooManyActions(busy)
+	if same, ok := errors.AsType[*action.SameError](err); ok {
+		return a.actions.Get(ctx, same.ID)
 	}
-	return started, err == nil, err
+	return started, err == nil, notStarted(err)
 }

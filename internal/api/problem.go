@@ -31,6 +31,7 @@ const (
 	endedReason        = "ended"
 	setChangedReason   = "set_changed"
 	busyReason         = "too_many_actions"
+	runningReason      = "already_running"
 	wrongStateReason   = "wrong_state"
 	tooLargeReason     = "too_large"
 	mediaTypeReason    = "unsupported_media_type"
@@ -53,6 +54,8 @@ type problem struct {
 	Keys []string `json:"keys,omitempty"`
 	// Count is the number of entries that match, if the set of an action has changed.
 	Count *int `json:"count,omitempty"`
+	// Action is the ID of the running action that changes the same entries.
+	Action string `json:"action,omitempty"`
 	// Imported counts the rows that an interrupted upload imported.
 	Imported *bulk.Counts `json:"imported,omitempty"`
 

@@ -295,6 +295,9 @@ func (c *Console) startAction(ctx context.Context, v *visit) error {
 	if busy, ok := errors.AsType[*action.BusyError](err); ok {
 		return &pageError{http.StatusConflict, "Too many actions", "The action was not started: " + busy.Error() + "."}
 	}
+	if same, ok := errors.AsType[*action.SameError](err); ok {
+		return v.done("/action", url.Values{"id": {same.ID}}, "same_action")
+	}
 	return v.toAction(started, err)
 }
 

@@ -142,6 +142,36 @@ func TestBulk_ASecondClickStartsNothing(t *testing.T) {
 	expectAudited(t, audited(), "")
 }
 
+func TestBulk_ASecondDryRunStartsNothing(t *testing.T) {
+	h := newHarness(t)
+	h.restore("spring", "S", 5, request.Failed, "timeout", "")
+	b, audited := h.operator()
+	first, second := b.plan("kind", "retry_failed"), b.plan("kind", "retry_failed", "batch", "spring")
+	id := b.start(first...)
+	p := b.post("/actions/start", http.StatusSeeOther, second...)
+	b.follow(p, "Nothing was started: this action changes the same entries already.")
+	if got := h.action().ID; got != id || !strings.Contains(p.Header.Get("Location"), id) {
+		t.Errorf("the second start leads to %s, want action %s", p.Header.Get("Location"), id)
+	}
+	audited()
+}
+
+func TestBulk_ShowsAnActionOfANewerVersion(t *testing.T) {
+	h := newHarness(t)
+	h.restore("spring", "S", 5, request.Failed, "timeout", "")
+	b, audited := h.operator()
+	id := b.start(b.plan("kind", "retry_failed")...)
+	h.Must(h.Redis.HSet(t.Context(), h.Keys.Action(id), "kind", "retry_<b>", "filter", `{"country":"DE"}`).Err())
+	if p := b.get("/actions", http.StatusOK); !strings.Contains(p.text, "retry &lt;b&gt;</a>") || !strings.Contains(p.text, "cannot be decoded") {
+		t.Errorf("the list:\n%s", p.text)
+	}
+	if p := b.get("/action?id="+id, http.StatusOK); !strings.Contains(p.text, "written by a newer version") || len(forbidden(t, p.text)) > 0 {
+		t.Errorf("the page of the action has %v:\n%s", forbidden(t, p.text), p.text)
+	}
+	b.follow(b.post("/action/abort", http.StatusSeeOther, "id", id), "The action was aborted.")
+	audited()
+}
+
 func TestBulk_AsksAgainIfTheSetHasChanged(t *testing.T) {
 	h := newHarness(t)
 	h.restore("spring", "S", 5, request.Failed, "timeout", "")

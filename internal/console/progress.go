@@ -1,13 +1,16 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/apikey"
+	"github.com/kyclink/kyclink/internal/legible"
 )
 
 // actionData is one action.
@@ -22,6 +25,17 @@ type actionData struct {
 func newAction(a action.Action, now time.Time) actionData {
 	return actionData{kindText: kindTexts()[a.Kind], Action: a, Now: now}
 }
+
+// Title names the action, also one whose kind only a newer version knows.
+func (d actionData) Title() string {
+	if d.Does == "" {
+		return cmp.Or(strings.ReplaceAll(legible.Shorten(string(d.Kind)), "_", " "), "Unknown action")
+	}
+	return d.kindText.Title()
+}
+
+// Readable reports whether this version can decode what the action does.
+func (d actionData) Readable() bool { return d.State != action.Unreadable }
 
 // Running reports whether the action still changes entries.
 func (d actionData) Running() bool { return d.State == action.Running }
@@ -91,7 +105,8 @@ func (c *Console) readAction(ctx context.Context, v *visit) (d actionData, err e
 	}
 	now, err := c.operator.Now(ctx)
 	d = newAction(a, now)
-	d.Idle, d.CanAbort = d.Running() && s.Workers == 0, d.Running() && v.session.key.Allows(apikey.Operate)
+	d.Idle = d.Running() && s.Workers == 0
+	d.CanAbort = (d.Running() || !d.Readable()) && v.session.key.Allows(apikey.Operate)
 	return d, err
 }
 

@@ -221,6 +221,7 @@ func doneText(r *http.Request) string {
 		"batch_resumed":  "The batch continues.",
 		"batch_cancel":   "The batch was cancelled.",
 		"aborted":        "The action was aborted. What it has changed stays changed.",
+		"same_action":    "Nothing was started: this action changes the same entries already.",
 		"account_paused": "The account is paused: no call is made until it is resumed.",
 		"account_resume": "The account continues.",
 		"rate":           "The rate was changed for the running workers.",

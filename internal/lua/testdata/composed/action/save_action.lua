@@ -14,6 +14,7 @@ local function deadlines_key() return tag .. ':deadlines' end
 -- action/action.lua
 local function action_key(id) return tag .. ':action:' .. id end
 local function token_key(token) return tag .. ':actions:token:' .. token end
+local function digest(token) return string.match(token, '^[^-]*') end
 local function actions_key() return tag .. ':actions' end
 local function running_actions_key() return tag .. ':actions:running' end
 local ACTION_KEPT = 7 * 24 * 3600 * 1000 -- ms after the end

@@ -14,6 +14,7 @@ local function deadlines_key() return tag .. ':deadlines' end
 -- action/action.lua
 local function action_key(id) return tag .. ':action:' .. id end
 local function token_key(token) return tag .. ':actions:token:' .. token end
+local function digest(token) return string.match(token, '^[^-]*') end
 local function actions_key() return tag .. ':actions' end
 local function running_actions_key() return tag .. ':actions:running' end
 local ACTION_KEPT = 7 * 24 * 3600 * 1000 -- ms after the end
@@ -34,12 +35,16 @@ end
 -- action/start_action.lua
 local id, token, kind, by, rate, filter, ids, matched, selected, most_running, most_kept = unpack(ARGV)
 local before = redis.call('GET', token_key(token))
-if before then return before end
+if before then return { 'started', before } end
 local running = 0
 for _, other in ipairs(redis.call('ZRANGE', running_actions_key(), 0, -1)) do
-  if redis.call('HGET', action_key(other), 'state') == 'running' then running = running + 1 end
+  local known = redis.call('HMGET', action_key(other), 'state', 'token')
+  if known[1] == 'running' then
+    running = running + 1
+    if tonumber(matched) > 0 and known[2] and digest(known[2]) == digest(token) then return { 'same', other } end
+  end
 end
-if running >= tonumber(most_running) then return '' end
+if running >= tonumber(most_running) then return { 'busy' } end
 redis.call('SET', token_key(token), id)
 redis.call('HSET', action_key(id), 'token', token, 'kind', kind, 'by', by, 'rate', rate, 'filter', filter, 'selected', selected,
   'matched', matched, 'state', 'running', 'created', ms(now))
@@ -57,4 +62,4 @@ for _, old in ipairs(redis.call('ZRANGE', actions_key(), 0, 99)) do
     excess = excess - 1
   end
 end
-return id
+return { 'started', id }
