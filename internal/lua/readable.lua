@@ -2,13 +2,13 @@
 -- records, nor be called again and again.
 --
 -- uses: keys, record
-local COLUMNS = '^1[wqchCFX][ib][%-x]' .. string.rep('%d', 69) .. '[%-dn]'
+local COLUMNS = '^1[wqchCFX][ib][%-x]%d+()[%-dn]'
 
 -- unreadable returns why a record cannot be read: 'newer' if another version wrote it,
 -- 'poison' if its header is broken; nil if it can.
 local function unreadable(raw)
   if string.sub(raw, 1, 1) ~= '1' then return 'newer' end
-  if not string.find(raw, COLUMNS) then return 'poison' end
+  if string.match(raw, COLUMNS) ~= HEADER then return 'poison' end
 end
 
 -- load_readable is load_header for records that may be unreadable: then it returns nil and why.

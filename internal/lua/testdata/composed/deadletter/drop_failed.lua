@@ -63,7 +63,11 @@ local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$'
 -- lua/clock.lua
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local function ms(n) return string.format('%.0f', n) end
+local now_text = string.format('%.0f', now)
+local function ms(n)
+  if n == now then return now_text end
+  return string.format('%.0f', n)
+end
 -- lua/operator_lists.lua
 local LISTED = { F = true, h = true }
 local function operator_list_key(state) return tag .. ':' .. NAME[state] end

@@ -1,7 +1,11 @@
 -- lua/clock.lua
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local function ms(n) return string.format('%.0f', n) end
+local now_text = string.format('%.0f', now)
+local function ms(n)
+  if n == now then return now_text end
+  return string.format('%.0f', n)
+end
 -- faceki/store_token.lua
 local holder, kind, value, lifetime = unpack(ARGV)
 local current = redis.call('HGET', KEYS[1], 'holder')

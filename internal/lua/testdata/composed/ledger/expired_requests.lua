@@ -10,7 +10,11 @@ local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local function ms(n) return string.format('%.0f', n) end
+local now_text = string.format('%.0f', now)
+local function ms(n)
+  if n == now then return now_text end
+  return string.format('%.0f', n)
+end
 -- lua/record.lua
 local HEADER = 74
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
@@ -65,10 +69,10 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
 -- lua/readable.lua
-local COLUMNS = '^1[wqchCFX][ib][%-x]' .. string.rep('%d', 69) .. '[%-dn]'
+local COLUMNS = '^1[wqchCFX][ib][%-x]%d+()[%-dn]'
 local function unreadable(raw)
   if string.sub(raw, 1, 1) ~= '1' then return 'newer' end
-  if not string.find(raw, COLUMNS) then return 'poison' end
+  if string.match(raw, COLUMNS) ~= HEADER then return 'poison' end
 end
 local function load_readable(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)

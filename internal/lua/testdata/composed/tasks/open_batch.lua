@@ -10,7 +10,11 @@ local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local function ms(n) return string.format('%.0f', n) end
+local now_text = string.format('%.0f', now)
+local function ms(n)
+  if n == now then return now_text end
+  return string.format('%.0f', n)
+end
 -- lua/batch_names.lua
 local function batch_names_key() return tag .. ':batches' end
 local function numbered_key() return tag .. ':numbered' end
