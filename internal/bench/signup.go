@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -13,6 +15,7 @@ func signups() []scenario {
 	return []scenario{
 		{"signup-bulk", "1 process, 50/s, 20,000 waiting bulk requests, one interactive request per second", false, 50 * time.Second, 5 * time.Minute, signupBulk},
 		{"signup-idle", "1 process, 500/s, otherwise idle", true, 40 * time.Second, 3 * time.Minute, signupIdle},
+		{"signup-ways", "1 process, 500/s, otherwise idle; interactive requests by HTTP and by the intake stream in turn", true, 45 * time.Second, 3 * time.Minute, signupWays},
 	}
 }
 
@@ -74,38 +77,103 @@ func signupIdle(ctx context.Context, b *suite) ([]figure, error) {
 	return append(figures, promised...), err
 }
 
+// signupWays compares the ways in: none may be slower than HTTP.
+func signupWays(ctx context.Context, b *suite) ([]figure, error) {
+	l := limit{500, 5}
+	r, err := b.open(answering())
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	s, err := r.serve(ctx, 1)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.workers(1, settings("500/s", l.burst, slots)...); err != nil {
+		return nil, err
+	}
+	if err := r.enqueueOne(ctx, "warm-up"); err != nil {
+		return nil, err
+	}
+	http, err := s.connect(ctx, 0, "")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = http.conn.Close() }()
+	byHTTP := func(_ context.Context, id string) error {
+		status, body, err := http.post(id)
+		if err == nil && status/100 != 2 {
+			err = fmt.Errorf("status %d: %s", status, body)
+		}
+		return err
+	}
+	byStream := func(ctx context.Context, id string) error {
+		return r.rdb.XAdd(ctx, &redis.XAddArgs{Stream: requestsStream, Values: []string{"application_id", id}}).Err()
+	}
+	took, err := r.arrivals(ctx, pick(b, 200, 600, 4000), 20*time.Millisecond, 80*time.Millisecond, byHTTP, byStream)
+	if err != nil {
+		return nil, err
+	}
+	var figures []figure
+	for i, way := range []string{"POST", "XADD"} {
+		figures = append(figures,
+			info("from "+way+" to arrival, p50", "ms", milliseconds(percentile(took[i], 50))),
+			info("from "+way+" to arrival, p99", "ms", milliseconds(percentile(took[i], 99))))
+	}
+	figures = append(figures, atMost("p50 from XADD against POST", "", float64(percentile(took[1], 50))/float64(percentile(took[0], 50)), 1))
+	promised, err := r.promiseFigures(ctx, l)
+	return append(figures, promised...), err
+}
+
+// requestsStream is the key of the intake stream.
+const requestsStream = "{kyclink:default}:requests"
+
 // signups enqueues n interactive requests with pauses, and measures the time from the call
 // of Enqueue to the arrival at the upstream.
 func (r *rig) signups(ctx context.Context, n int, shortest, longest time.Duration, p50, p99 float64) ([]figure, error) {
-	sent := make(map[string]time.Time, n)
+	all, err := r.arrivals(ctx, n, shortest, longest, r.enqueueOne)
+	if err != nil {
+		return nil, err
+	}
+	took := all[0]
+	return []figure{
+		atMost("from Enqueue to arrival, p50", "ms", milliseconds(percentile(took, 50)), p50),
+		atMost("from Enqueue to arrival, p99", "ms", milliseconds(percentile(took, 99)), p99),
+		info("from Enqueue to arrival, longest", "ms", milliseconds(percentile(took, 100))),
+	}, nil
+}
+
+// arrivals sends n interactive requests with pauses, each in the next of the ways, and
+// returns for each way how long they took from then to the arrival at the upstream.
+func (r *rig) arrivals(ctx context.Context, n int, shortest, longest time.Duration, ways ...func(ctx context.Context, id string) error) ([][]time.Duration, error) {
+	type request struct {
+		way int
+		at  time.Time
+	}
+	sent := make(map[string]request, n)
 	for i := range n {
-		id := fmt.Sprintf("S-%05d", i)
-		sent[id] = time.Now()
-		if err := r.enqueueOne(ctx, id); err != nil {
+		id, way := fmt.Sprintf("S-%05d", i), i%len(ways)
+		sent[id] = request{way, time.Now()}
+		if err := ways[way](ctx, id); err != nil {
 			return nil, err
 		}
 		if err := r.sleep(ctx, shortest+rand.N(longest-shortest)); err != nil {
 			return nil, err
 		}
 	}
-	var took []time.Duration
+	took := make([][]time.Duration, len(ways))
 	received := func() bool {
-		took = took[:0]
+		clear(took)
+		arrived := 0
 		for _, call := range r.upstream.calls() {
-			if at, ours := sent[call.ApplicationID]; ours {
-				took = append(took, call.At.Sub(at))
+			if r, ours := sent[call.ApplicationID]; ours {
+				took[r.way] = append(took[r.way], call.At.Sub(r.at))
+				arrived++
 			}
 		}
-		return len(took) >= n
+		return arrived >= n
 	}
-	if err := r.waitUntil(ctx, "all interactive requests have arrived", received); err != nil {
-		return nil, err
-	}
-	return []figure{
-		atMost("from Enqueue to arrival, p50", "ms", milliseconds(percentile(took, 50)), p50),
-		atMost("from Enqueue to arrival, p99", "ms", milliseconds(percentile(took, 99)), p99),
-		info("from Enqueue to arrival, longest", "ms", milliseconds(percentile(took, 100))),
-	}, nil
+	return took, r.waitUntil(ctx, "all interactive requests have arrived", received)
 }
 
 func (r *rig) enqueueOne(ctx context.Context, id string) error {
