@@ -26,6 +26,10 @@ type Config struct {
 	Callbacks Callbacks
 	// Journal stores each record outside Redis as well; nil: it is stored in Redis only.
 	Journal Journal
+	// Blocking is the client for commands that wait in Redis until there is a task or an
+	// event; nil: the worker's own client. Each occupies a connection all the time; a worker
+	// has up to five.
+	Blocking redis.UniversalClient
 	// Telemetry receives logs and metrics.
 	Telemetry Telemetry
 }
@@ -102,9 +106,6 @@ type Callbacks struct {
 	// Pauses are the pauses between the attempts of a delivery, which is given up after
 	// the last one; nil means [CallbackPauses].
 	Pauses []time.Duration
-	// Redis is the client for reads that block until an event is published, each of
-	// which holds a connection; nil: the worker's own client.
-	Redis redis.UniversalClient
 	// Attempted, if not nil, is called after each attempt to deliver. The result is
 	// "delivered", "retried" or "given_up"; reason is that of the [Reply]. It must not block.
 	Attempted func(result, reason string, took time.Duration)

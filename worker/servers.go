@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	interactivePoll  = 10 * time.Millisecond
-	bulkPoll         = 50 * time.Millisecond
 	drainMargin      = 5 * time.Second // to record an answer after the longest call
 	pausedQueuePause = 5 * time.Second // between two checks for paused queues
 )
@@ -29,11 +27,10 @@ const (
 type servers struct {
 	rdb     redis.UniversalClient
 	account string
+	config  asynqx.ServerConfig // of each, without its queue and concurrency
 	all     []laneServer
 	queues  []string
 	paused  atomic.Pointer[string] // one of them that is paused in asynq; nil: none
-	drain   time.Duration          // how long handlers may take to end
-	pause   func() time.Duration
 	log     logs
 }
 
@@ -42,17 +39,16 @@ type logs struct{ log, limited *zap.Logger }
 
 // laneServer is an asynq server and the lane that it hands tasks to.
 type laneServer struct {
-	*asynq.Server
+	*asynqx.Server
 	handler asynq.Handler
 }
 
 // add adds a server of a lane's queue.
-func (s *servers) add(lane request.Lane, handler asynq.Handler, handlers int, poll time.Duration) {
-	queue := keyspace.Keys{Account: s.account}.Queue(lane)
-	s.queues = append(s.queues, queue)
-	s.all = append(s.all, laneServer{asynqx.NewServer(s.rdb, asynqx.ServerConfig{
-		Queue: queue, Concurrency: handlers, Poll: poll, Drain: s.drain, Pause: s.pause, Log: s.log.limited,
-	}), handler})
+func (s *servers) add(lane request.Lane, handler asynq.Handler, handlers int) {
+	cfg := s.config
+	cfg.Queue, cfg.Concurrency = keyspace.Keys{Account: s.account}.Queue(lane), handlers
+	s.queues = append(s.queues, cfg.Queue)
+	s.all = append(s.all, laneServer{asynqx.NewServer(s.rdb, cfg), handler})
 }
 
 // start starts the servers, and returns those that have started.
@@ -84,7 +80,7 @@ func (s *servers) stop(started []laneServer, life *lifecycle.Lifecycle, handlers
 	select {
 	case <-ended:
 		return true
-	case <-time.After(s.drain):
+	case <-time.After(s.config.Drain):
 	}
 	life.End()
 	select {

@@ -102,7 +102,7 @@ func (c *clock) stop() { c.life.Drain() }
 
 // drain waits for the handlers, as a worker does when it stops.
 func (c *clock) drain() bool {
-	s := &servers{drain: c.cfg.longestCall() + drainMargin, log: logs{c.cfg.Telemetry.Log, c.cfg.Telemetry.Limited}}
+	s := &servers{config: asynqx.ServerConfig{Drain: c.cfg.longestCall() + drainMargin}, log: logs{c.cfg.Telemetry.Log, c.cfg.Telemetry.Limited}}
 	return s.stop(nil, c.life, c.turns.running.Wait)
 }
 

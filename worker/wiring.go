@@ -116,8 +116,10 @@ func newWorker(rdb redis.UniversalClient, s stores, links Upstream, cfg Config) 
 	}
 	w := &Worker{
 		cfg: cfg, life: life,
-		servers: &servers{rdb: rdb, account: account, drain: cfg.longestCall() + drainMargin, pause: policy.pause, log: logs{log, limited}},
-		lanes:   map[request.Lane]*pipeline{request.Interactive: wiring.pipeline(), request.Bulk: wiring.pipeline()},
+		servers: &servers{rdb: rdb, account: account, log: logs{log, limited}, config: asynqx.ServerConfig{
+			Blocking: cmp.Or(cfg.Blocking, rdb), Drain: cfg.longestCall() + drainMargin, Pause: policy.pause, Log: limited,
+		}},
+		lanes: map[request.Lane]*pipeline{request.Interactive: wiring.pipeline(), request.Bulk: wiring.pipeline()},
 	}
 	w.member = &member{fleet: s.fleet, written: s.written, handled: w.handled, flush: s.flush, life: life, log: log, limited: limited}
 	slots := cfg.Calls.Concurrency
@@ -127,10 +129,10 @@ func newWorker(rdb redis.UniversalClient, s stores, links Upstream, cfg Config) 
 			return linktask.EnqueueIn(ctx, queue, account, request.Bulk, turn, delay)
 		},
 	}
-	w.servers.add(request.Interactive, w.lanes[request.Interactive], slots, interactivePoll)
+	w.servers.add(request.Interactive, w.lanes[request.Interactive], slots)
 	w.handlers = append(w.handlers, bulk)
-	w.servers.add(request.Bulk, bulk, slots, bulkPoll)
-	w.servers.add(request.Bundles, asynq.HandlerFunc(bulk.processBundle), bundlesAtOnce, bulkPoll)
+	w.servers.add(request.Bulk, bulk, slots)
+	w.servers.add(request.Bundles, asynq.HandlerFunc(bulk.processBundle), bundlesAtOnce)
 
 	enqueueBundle := func(ctx context.Context, turns []request.Ref) error {
 		return linktask.EnqueueBundle(ctx, queue, account, turns)
@@ -157,14 +159,14 @@ func newWorker(rdb redis.UniversalClient, s stores, links Upstream, cfg Config) 
 func (w *Worker) addCallbacks(rdb redis.UniversalClient, queue *asynq.Client, s stores, wiring *wiring) {
 	t := w.cfg.Telemetry
 	dispatcher := dispatch.NewDispatcher(dispatch.DispatcherConfig{
-		Redis: cmp.Or(w.cfg.Callbacks.Redis, rdb), Account: w.cfg.Account.Name, Opener: s.opener, Queue: queue, Limited: t.Limited,
+		Redis: w.servers.config.Blocking, Account: w.cfg.Account.Name, Opener: s.opener, Queue: queue, Limited: t.Limited,
 	})
 	lane := dispatch.NewLane(dispatch.LaneConfig{
 		Deliveries: s.deliveries, Poster: poster{w.cfg.Callbacks.Poster}, Pauses: w.cfg.Callbacks.Pauses, Lifecycle: w.life,
 		Quarantine: wiring.quarantine(), Log: t.Log, Limited: t.Limited, Attempted: w.cfg.Callbacks.Attempted,
 	})
 	w.handlers = append(w.handlers, lane)
-	w.servers.add(request.Callbacks, lane, dispatch.Concurrency, dispatch.Poll)
+	w.servers.add(request.Callbacks, lane, dispatch.Concurrency)
 	w.background = append(w.background, func(ctx context.Context) {
 		if err := dispatcher.Run(ctx); err != nil {
 			w.life.Fail(err)

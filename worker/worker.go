@@ -85,7 +85,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case err = <-w.life.Failure():
 		}
-		log.Info("draining in-flight calls", zap.Duration("timeout", w.servers.drain))
+		log.Info("draining in-flight calls", zap.Duration("timeout", w.servers.config.Drain))
 	}
 	failpoint.Hit("stopping")
 	w.life.Drain()

@@ -16,7 +16,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// waits records the blocking commands of a client by the stream that they read.
+// waits records the blocking commands of a client by the stream or queue that they read.
 type waits struct {
 	mu    sync.Mutex
 	reads []string
@@ -47,9 +47,9 @@ func (w *waits) note(cmd redis.Cmder) {
 		return
 	}
 	what := cmd.Name()
-	for _, stream := range []string{"results", "requests"} {
-		if strings.Contains(text, "}:"+stream) {
-			what += " " + stream
+	for _, key := range []string{"}:results", "}:requests", ":interactive}", ":bulk}", ":bundle}", ":callback}"} {
+		if strings.Contains(text, key) {
+			what += " " + strings.Trim(key, ":}")
 		}
 	}
 	w.mu.Lock()
@@ -106,7 +106,7 @@ func TestConnections_OfBlockingReadsAreSeparate(t *testing.T) {
 	})
 	defer running.Wait()
 	defer stop()
-	const want = "xread results, xreadgroup requests, xreadgroup results"
+	const want = "blmove bulk, blmove bundle, blmove callback, blmove interactive, xread results, xreadgroup requests, xreadgroup results"
 	fixture.Eventually(t, "all of them block", func() bool { return own.all() == want || shared.all() != "" })
 	if shared.all() != "" || own.all() != want {
 		t.Errorf("%q block on shared connections and %q on their own, want %q", shared.all(), own.all(), want)

@@ -32,8 +32,9 @@ func (e *engine) newWorker(ctx context.Context, journal worker.Journal, metrics 
 		Calls:     worker.Calls{Concurrency: slotsOf(work), Auto: work.Concurrency == config.Auto, Timeout: e.cfg.FaceKi.Timeout},
 		Retry:     worker.Retry{MaxAttempts: work.MaxAttempts, HoldUncertain: work.OnUnknown == config.Hold},
 		Retention: worker.Retention{Requests: e.keptFor(work.Retention), Results: e.keptFor(work.ResultsAge), ResultsCap: work.ResultsCap},
-		Callbacks: worker.Callbacks{Poster: poster, Pauses: paced(worker.CallbackPauses()...), Redis: e.blocking},
+		Callbacks: worker.Callbacks{Poster: poster, Pauses: paced(worker.CallbackPauses()...)},
 		Journal:   journal,
+		Blocking:  e.blocking,
 		Telemetry: worker.Telemetry{Log: e.log, Limited: logging.Limited(e.log)},
 	}
 	if metrics != nil {

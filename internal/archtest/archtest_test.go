@@ -177,7 +177,7 @@ func testArrows() map[string][]string {
 		"internal/config":           servers,
 		"internal/logging":          servers,
 		"internal/diagnosis":        append(noun, "internal/fault"),
-		"internal/asynqx":           {"internal/linktask"},
+		"internal/asynqx":           {"internal/linktask", "internal/redistest"},
 		"internal/monitor":          {"internal/admission", "internal/redistest"},
 	}
 }

@@ -50,8 +50,8 @@ func NewClient(rdb redis.UniversalClient) *asynq.Client {
 type ServerConfig struct {
 	Queue       string
 	Concurrency int
-	// Poll is how often the server looks for a task.
-	Poll time.Duration
+	// Blocking is the client that waits for tasks. A server occupies one of its connections.
+	Blocking redis.UniversalClient
 	// Drain is how long a stopping server waits for its handlers.
 	Drain time.Duration
 	// Pause returns the delay before a task runs again whose handler returned an error
@@ -60,12 +60,13 @@ type ServerConfig struct {
 	Log   *zap.Logger
 }
 
-// NewServer returns an asynq server of one queue, whose handlers return nil or [*Later].
-func NewServer(rdb redis.UniversalClient, cfg ServerConfig) *asynq.Server {
-	return asynq.NewServerFromRedisClient(rdb, asynq.Config{
+// NewServer returns a server. It uses, and does not close, rdb.
+func NewServer(rdb redis.UniversalClient, cfg ServerConfig) *Server {
+	fetcher := newFetcher(rdb, cfg.Blocking, cfg.Queue)
+	return &Server{fetcher: fetcher, Server: asynq.NewServerFromRedisClient(fetcher, asynq.Config{
 		Concurrency:              cfg.Concurrency,
 		Queues:                   map[string]int{cfg.Queue: 1},
-		TaskCheckInterval:        cfg.Poll,
+		TaskCheckInterval:        afterWait,
 		DelayedTaskCheckInterval: delayedPoll,
 		ShutdownTimeout:          cfg.Drain,
 		IsFailure:                func(error) bool { return false },
@@ -77,7 +78,7 @@ func NewServer(rdb redis.UniversalClient, cfg ServerConfig) *asynq.Server {
 		},
 		Logger:   logger{cfg.Log},
 		LogLevel: asynq.WarnLevel,
-	})
+	})}
 }
 
 // key returns the name of an asynq key of a queue.

@@ -109,21 +109,39 @@ func (m Message) Readable(id string) bool {
 	if !known || decoded == nil {
 		return !known
 	}
-	field := decoded.Descriptor().Fields().ByName("id")
-	return field == nil || decoded.Get(field).String() == id
+	value := field(decoded, "id")
+	return !value.IsValid() || value.String() == id
 }
 
 // Payload returns the payload of the task; nil if the message cannot be decoded.
 func (m Message) Payload() []byte {
 	decoded, _ := m.decode()
+	if value := field(decoded, "payload"); value.IsValid() {
+		return value.Bytes()
+	}
+	return nil
+}
+
+// id returns the id of the task; "" if the message cannot be decoded.
+func (m Message) id() string {
+	decoded, _ := m.decode()
+	if value := field(decoded, "id"); value.IsValid() {
+		return value.String()
+	}
+	return ""
+}
+
+// field returns a field of a decoded message, which may be nil. The result is not valid if
+// there is no such field.
+func field(decoded protoreflect.Message, name protoreflect.Name) protoreflect.Value {
 	if decoded == nil {
-		return nil
+		return protoreflect.Value{}
 	}
-	field := decoded.Descriptor().Fields().ByName("payload")
-	if field == nil {
-		return nil
+	f := decoded.Descriptor().Fields().ByName(name)
+	if f == nil {
+		return protoreflect.Value{}
 	}
-	return decoded.Get(field).Bytes()
+	return decoded.Get(f)
 }
 
 // decode decodes the message: nil if that is not possible. known is false if asynq has not

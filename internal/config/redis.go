@@ -39,8 +39,9 @@ const (
 	// poolSize is the default of pool_size. A handler uses a connection only while a script
 	// runs, so few connections serve many handlers.
 	poolSize = 64
-	// blockingPool is the pool size for blocking reads, of which a process has one or two.
-	blockingPool = 4
+	// blockingPool is the pool size for commands that wait. A worker has up to six: one for
+	// each of its four queues, one for events, and one for the intake stream.
+	blockingPool = 8
 	// minPool is the smallest pool in which commands do not wait long for a connection.
 	minPool = 8
 	// reloadEvery is how often a cluster's client reads the slot map. While a node is down,
@@ -208,7 +209,7 @@ func Connect(ctx context.Context, r Redis, log *zap.Logger) (redis.UniversalClie
 	return rdb, nil
 }
 
-// Blocking returns a client for blocking reads, which would occupy the connections of
+// Blocking returns a client for commands that wait, which would occupy the connections of
 // the client of [Connect]. It connects on first use.
 func Blocking(r Redis) (redis.UniversalClient, error) {
 	s, err := r.parse()

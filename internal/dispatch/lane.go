@@ -21,8 +21,6 @@ const (
 	// Concurrency is the number of handlers of a process. A handler costs little: it
 	// waits for a receiver.
 	Concurrency = 128
-	// Poll is how often a process looks for a task.
-	Poll = 50 * time.Millisecond
 
 	busyDelay        = 5 * time.Second // of a task that this process already handles
 	jitterPerPause   = 5               // a fifth of a pause at most is added to it
