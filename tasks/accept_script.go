@@ -42,7 +42,7 @@ func (c *Client) runAccept(ctx context.Context, s step, decisions []decision) (r
 		if d.op == "next" {
 			given.Row = d.row
 		}
-		content, err := given.AppendJSON(make([]byte, 0, 256))
+		content, err := given.AppendStored(make([]byte, 0, 256))
 		if err != nil {
 			return reply{}, fmt.Errorf("encode %s: %w", req.ApplicationID, err)
 		}

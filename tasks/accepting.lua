@@ -34,8 +34,9 @@ end
 
 -- new_header returns the header of a request that is accepted now.
 local function new_header(lane, gen, deadline, batch)
+  if lane == 'b' and gen == 1 and deadline == '-' then return string.format('n%06d%013.0f', batch, now) end
   return format_header({
-    state = lane == 'i' and 'q' or 'w', lane = lane, flag = '-', gen = gen, run = 1, turn = lane == 'i' and 1 or 0,
+    version = '2', state = lane == 'i' and 'q' or 'w', lane = lane, flag = '-', gen = gen, run = 1, turn = lane == 'i' and 1 or 0,
     attempts = 0, charged = 0, dups = 0, batch = batch, seen = 0, accepted = now, changed = now, holder = 0, deadline = deadline,
   })
 end

@@ -139,7 +139,7 @@ func TestBundle_QuarantinesOnlyWhatCannotBeDecoded(t *testing.T) {
 	h := newHarness(t, simulator.Script{})
 	turns := h.fed("row", 6)
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("row-1"), 5, "?").Err())  // no version can read it
-	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("row-2"), 0, "2").Err())  // a newer version's
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("row-2"), 0, "9").Err())  // a newer version's
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("row-3"), 74, "#").Err()) // its content is no JSON
 	h.bundle(turns, "an invented line")
 	h.start(h.book(), h.faceki)
@@ -155,7 +155,7 @@ func TestBundle_QuarantinesOnlyWhatCannotBeDecoded(t *testing.T) {
 	if !line {
 		t.Errorf("quarantined %+v, without the line", h.quarantined())
 	}
-	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("row-2"), 0, "1").Err())
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("row-2"), 0, "2").Err())
 	h.Must(h.queue.RunTask(h.Keys.Queue(request.Bulk), turns[2].String()))
 	h.created("row-2")
 }

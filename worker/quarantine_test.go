@@ -105,7 +105,7 @@ func TestPipeline_LeavesANewerRecordToANewerWorker(t *testing.T) {
 	h.cfg.Telemetry.Limited = zap.New(core)
 	ref := h.accept("A-1")
 	key := h.Keys.Record("A-1")
-	h.Must(h.Redis.SetRange(t.Context(), key, 0, "2").Err())
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "9").Err())
 	before := h.Redis.Get(t.Context(), key).Val()
 	p := h.joined(h.book(), h.faceki)
 	if delay, again := isLater(h.taken(p, ref)); !again || delay != newerDelay {
@@ -117,7 +117,7 @@ func TestPipeline_LeavesANewerRecordToANewerWorker(t *testing.T) {
 	h.calls("A-1", 0)
 	h.Must(h.taken(p, h.accept("A-2"))) // the gate is not affected
 	h.created("A-2")
-	h.Must(h.Redis.SetRange(t.Context(), key, 0, "1").Err()) // as a newer worker would read it
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "2").Err()) // as a newer worker would read it
 	h.Must(h.taken(p, ref))
 	h.created("A-1")
 }
@@ -128,12 +128,12 @@ func TestFeeder_LeavesANewerRowToANewerWorker(t *testing.T) {
 	h := newHarness(t, simulator.Script{})
 	h.batch("row", 3)
 	key := h.Keys.Record("row-1")
-	h.Must(h.Redis.SetRange(t.Context(), key, 0, "2").Err())
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "9").Err())
 	h.start(h.book(), h.faceki)
 	h.created("row-0")
 	h.created("row-2")
 	h.Eventually("it waits for a newer worker", func() bool { return h.Redis.SCard(t.Context(), h.Keys.Newer()).Val() == 1 })
-	h.Must(h.Redis.SetRange(t.Context(), key, 0, "1").Err())
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "n").Err())
 	h.created("row-1")
 }
 
@@ -142,7 +142,7 @@ func TestQuarantine_EndsAnUndecodableRequest(t *testing.T) {
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
 	key := h.Keys.Record("A-1")
-	const content = `{"redirect_url":7}` + "\n" + `{"broken`
+	const content = `{"u":7}` + "\n" + `{"broken`
 	h.Must(h.Redis.Set(t.Context(), key, h.Redis.GetRange(t.Context(), key, 0, request.HeaderLen-1).Val()+content, 0).Err())
 	h.Must(h.taken(h.joined(h.book(), h.faceki), ref))
 	r := h.expect("A-1", request.Failed, 0, 0)

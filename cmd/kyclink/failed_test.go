@@ -242,16 +242,16 @@ func TestFailed_SkipsWhatItCannotDecode(t *testing.T) {
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	stores := failedRequests(t, server.Client(t), 20)
 	key := stores.Keys.Record("F-000003")
-	if err := server.Client(t).SetRange(t.Context(), key, 0, "2").Err(); err != nil {
+	if err := server.Client(t).SetRange(t.Context(), key, 0, "9").Err(); err != nil {
 		t.Fatal(err)
 	}
 	expect := expecter(t, settings)
-	const skipped = `kyclink: skipped F-000003, which this version cannot decode: record of "F-000003": version '2'`
+	const skipped = `kyclink: skipped F-000003, which this version cannot decode: record of "F-000003": version '9'`
 	if listed := ndjson(t, expect(1, "", skipped, "failed", "list", "--json")); len(listed) != 19 {
 		t.Errorf("%d are listed, want 19", len(listed))
 	}
 	expect(1, "", "kyclink: 19 would be retried", "failed", "retry", "--all", "--dry-run")
-	expect(1, "", skipped+", this program reads version '1'\nkyclink: 0 retried; 1 skipped: damaged", "failed", "retry", "F-000003")
+	expect(1, "", skipped+", this program reads version '2'\nkyclink: 0 retried; 1 skipped: damaged", "failed", "retry", "F-000003")
 	out := expect(1, `"skipped":{"changed":0,"gone":0,"unreadable":1}`, "kyclink: 19 retried; 1 skipped: damaged, or written by a newer version of kyclink", "failed", "retry", "--all", "--json")
 	a := ndjsonOf[action.Action](t, out)[0]
 	if a.State != action.Done || a.Counts.Matched != 20 {

@@ -12,7 +12,7 @@ import (
 // damaged header or content.
 func (h *harness) damage(newer, header, content string) {
 	h.Helper()
-	h.Must(h.Redis.SetRange(h.Context(), h.Keys.Record(newer), 0, "2").Err())
+	h.Must(h.Redis.SetRange(h.Context(), h.Keys.Record(newer), 0, "9").Err())
 	h.Must(h.Redis.SetRange(h.Context(), h.Keys.Record(header), 4, "xyz").Err())
 	h.Must(h.Redis.SetRange(h.Context(), h.Keys.Record(content), request.HeaderLen, "xyz").Err())
 }

@@ -76,7 +76,7 @@ func TestCancelRequests_LeavesRequestsThatAreRetriedMeanwhile(t *testing.T) {
 func TestCancelRequests_StaysOpenForRecordsOfANewerVersion(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 5))
-	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "9").Err())
 	h.Control("spring", batch.Cancel)
 	if err := h.Stores.Batches.CancelRequests(t.Context(), 1, func(int) {}); err == nil {
 		t.Error("an unreadable record was not reported")
@@ -84,7 +84,7 @@ func TestCancelRequests_StaysOpenForRecordsOfANewerVersion(t *testing.T) {
 	if far, err := h.Stores.Batches.Cancelling(t.Context()); err != nil || len(far) != 1 {
 		t.Errorf("%v is still being cancelled, want the batch; %v", far, err)
 	}
-	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "1").Err())
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "n").Err())
 	h.Must(h.Stores.Batches.CancelRequests(t.Context(), 1, func(int) {}))
 	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 5})
 }
@@ -105,7 +105,7 @@ func TestCancelRequests_ReachesChunksAfterMissingOnes(t *testing.T) {
 // joined the batch. It returns the two calls in flight.
 func cancellable(t *testing.T) (*harness, []attempt.Attempt) {
 	h := newHarness(t)
-	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "R-401"})
+	_, err := h.Client.Enqueue(t.Context(), ledgertest.Row(401))
 	h.Must(err)
 	h.Import("spring", ledgertest.Rows(1, 401))
 	var calls []attempt.Attempt

@@ -159,7 +159,7 @@ func joinedState(header string, batch int) request.State {
 	if header == "" {
 		return ""
 	}
-	r, err := request.Parse("-", []byte(header))
+	r, err := request.Peek("-", []byte(header))
 	if err == nil && r.Batch == batch {
 		return ""
 	}

@@ -1,7 +1,6 @@
 package batch_test
 
 import (
-	"fmt"
 	"maps"
 	"testing"
 
@@ -85,7 +84,7 @@ func TestBatch_IsDoneWhenItsJoinedRowsAre(t *testing.T) {
 func TestBatch_FindsJoinedRowsAmongOthers(t *testing.T) {
 	h := newHarness(t)
 	for _, n := range []int{1, 450, 451, 1200} {
-		_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: fmt.Sprint("R-", n)})
+		_, err := h.Client.Enqueue(t.Context(), ledgertest.Row(n))
 		h.Must(err)
 	}
 	h.Import("spring", ledgertest.Rows(1, 1500))

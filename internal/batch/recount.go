@@ -82,7 +82,7 @@ func (s *Store) Recount(ctx context.Context, batch int) (c Recount, err error) {
 type countedRequest struct {
 	id    uint64 // hash of the application id
 	dups  uint32 // possible duplicates of all generations
-	state byte   // the state's letter; 0 if it has no record or belongs to another batch
+	state uint8  // 1 + the index in [request.States]; 0: no record, or one of another batch
 }
 
 // recount is one count of a batch.
@@ -130,8 +130,8 @@ func (n *recount) run(ctx context.Context) (Recount, error) {
 		c.Joined = b.Joined
 	}
 	for _, r := range n.rows {
-		if state := request.StateOf(r.state); state != "" {
-			c.Counted[state]++
+		if r.state > 0 {
+			c.Counted[request.States[r.state-1]]++
 			c.PossibleDuplicates += int(r.dups)
 		}
 	}
@@ -196,20 +196,21 @@ func (n *recount) parseHeaders(ctx context.Context, ids, headers []string) ([]co
 		if headers[i] == "" {
 			continue
 		}
-		r, err := request.Parse(id, []byte(headers[i]))
+		r, err := request.Peek(id, []byte(headers[i]))
 		if err != nil {
 			return nil, err
 		}
 		if r.Batch != n.batch {
 			continue
 		}
-		rows[i].state, rows[i].dups = headers[i][1], uint32(r.PossibleDuplicates) //nolint:gosec // four digits
+		rows[i].state = uint8(1 + slices.Index(request.States[:], r.State)) //nolint:gosec // there are seven
+		rows[i].dups = uint32(r.PossibleDuplicates)                         //nolint:gosec // four digits
 		for generation := 1; generation < r.Generation; generation++ {
 			old, err := n.rdb.GetRange(ctx, n.keys.Old(id, generation), 0, request.HeaderLen-1).Result()
 			if err != nil {
 				return nil, fmt.Errorf("read generation %d of %s: %w", generation, id, err)
 			}
-			if r, err := request.Parse(id, []byte(old)); err == nil { // else it does not exist
+			if r, err := request.Peek(id, []byte(old)); err == nil { // else it does not exist
 				rows[i].dups += uint32(r.PossibleDuplicates) //nolint:gosec // four digits
 			}
 		}

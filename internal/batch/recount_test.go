@@ -71,7 +71,7 @@ func (h *harness) check(batch string) map[string]int {
 
 func TestRecount_IsExactWhileRequestsMove(t *testing.T) {
 	h := newHarness(t)
-	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "R-7"})
+	_, err := h.Client.Enqueue(t.Context(), ledgertest.Row(7))
 	h.Must(err)
 	h.Import("spring", append(ledgertest.Rows(1, 2000), ledgertest.Rows(1, 30)...)) // 30 rows twice
 	ctx, cancel := context.WithCancel(t.Context())

@@ -2,7 +2,6 @@ package batch
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"slices"
@@ -65,7 +64,7 @@ func (s *Store) Refresh(ctx context.Context, batch int, records []request.Record
 		rows := lua.NewRows("id", "generation", "run", "content")
 		for _, r := range page {
 			r.Content.NotAfter = notAfter
-			content, err := json.Marshal(r.Content)
+			content, err := r.Content.AppendStored(nil)
 			if err != nil {
 				return refreshed, fmt.Errorf("encode %s: %w", r.ApplicationID, err)
 			}

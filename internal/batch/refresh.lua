@@ -17,7 +17,7 @@ for i = 3, #ARGV, 4 do
   if h and h.state == 'C' and h.batch == batch and h.gen == tonumber(generation) and h.run == tonumber(run) and h.gen < 999 then
     redis.call('RENAME', record_key(id), old_key(h.gen, id))
     move(h, 'w')
-    h.lane, h.flag, h.deadline = 'b', '-', 'n'
+    h.version, h.lane, h.flag, h.deadline = '2', 'b', '-', 'n'
     h.gen, h.run, h.turn, h.attempts, h.charged, h.dups, h.seen, h.holder = h.gen + 1, 1, 0, 0, 0, 0, 0, 0
     h.accepted = now
     if not_after ~= '' then

@@ -31,6 +31,7 @@ func TestRefresh_StartsANewGenerationOfExpiredLinksOnly(t *testing.T) {
 		_, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
 		h.Must(err)
 	}
+	h.StoreAsVersion1("S-1") // its next generation is of the present version
 	refresh := func() (refreshed []string) {
 		for page, err := range h.Stores.Batches.Requests(t.Context(), 1) {
 			h.Must(err)

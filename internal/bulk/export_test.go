@@ -76,7 +76,7 @@ func somePages() pages {
 	return pages{
 		order:  [][]order.Row{{{Row: 1, ApplicationID: "A-1"}, {Row: 2, ApplicationID: "A-2"}}, {{Row: 3}, {Row: 5, ApplicationID: "A-3"}}, {{Row: 6, ApplicationID: "A-4"}}},
 		stored: map[string]request.Record{"A-1": waiting, "A-2": created, "A-3": failed},
-		raw:    map[string]string{"A-4": "2 of a newer version " + strings.Repeat("x", 80)},
+		raw:    map[string]string{"A-4": "9 of a newer version " + strings.Repeat("x", 80)},
 	}
 }
 
@@ -103,7 +103,7 @@ func TestExport_WritesEachFormat(t *testing.T) {
 		expired +
 		",,,,,,,,,,erased,,,,,0,0\n" +
 		"A-3,,,,,bulk,,,1,,failed,,,,invalid_request: an invented message,0,0\n" +
-		`A-4,,,,,,,,,,,,,,"poison: record of ""A-4"": version '2', this program reads version '1'",0,0` + "\n"
+		`A-4,,,,,,,,,,,,,,"poison: record of ""A-4"": version '9', this program reads version '2'",0,0` + "\n"
 	if got := exported(t, Export{Format: input.CSV}); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

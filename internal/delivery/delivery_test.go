@@ -106,6 +106,14 @@ func TestOpen_OpensAnEventOnce(t *testing.T) {
 	}
 }
 
+func TestOpen_FindsTheURLInARecordOfAnEarlierVersion(t *testing.T) {
+	c := newCourier(t)
+	c.StoreAsVersion1("A-1")
+	if opened := c.open(false); len(opened) != 1 || c.now().URL != destination {
+		t.Errorf("opened %+v", opened)
+	}
+}
+
 func TestEnd_AcceptsTheSuccessOfAnyAttempt(t *testing.T) {
 	c := newCourier(t)
 	c.open(false)

@@ -7,15 +7,15 @@
 -- host; the attempts so far.
 --
 -- uses: keys, clock, record, delivery
-local function url_of(json)
-  if not string.find(json, '"callback_url"', 1, true) then return nil end
+local function url_of(json, key)
+  if not string.find(json, '"' .. key .. '"', 1, true) then return nil end
   local ok, all = pcall(cjson.decode, json)
-  return ok and all.callback_url
+  return ok and all[key]
 end
 
 local function callback_url(id, gen)
   local raw = redis.call('GET', record_key(id))
-  if not raw or #raw < HEADER then return nil end
+  if not raw or #raw < header_length(raw) then return nil end
   local h = parse_header(raw)
   if h.gen ~= gen then
     raw = redis.call('GET', old_key(gen, id))
@@ -23,8 +23,8 @@ local function callback_url(id, gen)
     h = parse_header(raw)
   end
   local content, resolved = sections(raw)
-  local url = url_of(content) or url_of(resolved)
-  if not url and h.batch > 0 then url = url_of(redis.call('HGET', batch_key(h.batch), 'options') or '') end
+  local url = url_of(content, h.version == '1' and 'callback_url' or 'c') or url_of(resolved, 'callback_url')
+  if not url and h.batch > 0 then url = url_of(redis.call('HGET', batch_key(h.batch), 'options') or '', 'callback_url') end
   return url, h.batch
 end
 

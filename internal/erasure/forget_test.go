@@ -16,7 +16,7 @@ func TestErase_RemovesUnreadableRecordsWhichRetentionKeeps(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 2))
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-1"), 1, "?").Err())
-	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "9").Err())
 	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Nanosecond})
 	if n, err := keeper.Erasure.EraseExpired(t.Context(), time.Hour); n != 0 || err != nil {
 		t.Errorf("retention erased %d records, %v", n, err)

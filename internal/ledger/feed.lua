@@ -58,7 +58,7 @@ local function feed(batch, ids)
       fed[id] = true
       h.state, h.changed = 'q', now
       next_turn(h)
-      records[#records + 1], records[#records + 2] = keys[i], format_header(h) .. string.sub(raw, HEADER + 1)
+      records[#records + 1], records[#records + 2] = keys[i], format_header(h) .. string.sub(raw, h.length + 1)
       members[#members + 1], members[#members + 2] = ms(now), id
       out[#out + 1] = turn_ref(id, h)
     end

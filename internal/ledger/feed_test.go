@@ -1,7 +1,7 @@
 package ledger_test
 
 import (
-	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -38,15 +38,36 @@ func TestFeed_FeedsAJoinedRowWithItsOwnBatchOnly(t *testing.T) {
 	h.ExpectBatch("summer", batch.Running, map[request.State]int{request.Queued: 2})
 }
 
+// The first change of a row replaces its header by a longer one.
+func TestFeed_KeepsTheContent(t *testing.T) {
+	h := newHarness(t)
+	h.Import("spring", ledgertest.Rows(1, 3))
+	h.StoreAsVersion1("R-2")
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "R-3"}) // is promoted
+	h.Must(err)
+	before := map[string]request.Content{"R-1": h.Record("R-1").Content, "R-2": h.Record("R-2").Content, "R-3": h.Record("R-3").Content}
+	h.Feed()
+	for id, content := range before {
+		r := h.Record(id)
+		if r.State != request.Queued || !reflect.DeepEqual(r.Content, content) || content.RedirectURL == "" || content.Row == 0 {
+			t.Errorf("%s is %s with the content %+v, had %+v", id, r.State, r.Content, content)
+		}
+		admitted := h.Admit(h.Stores, r.Ref(), attempt.Call).Record
+		if stored := h.Record(id); !reflect.DeepEqual(admitted.Content, content) || !reflect.DeepEqual(stored, admitted) {
+			t.Errorf("%s was admitted as %+v, is stored as %+v", id, admitted, stored)
+		}
+	}
+}
+
 // A row that only a newer version can read is skipped, and fed once it can be read.
 func TestFeed_FeedsARowOfANewerVersionOnceItIsReadable(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 3))
-	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "9").Err())
 	if fed := len(h.Feed()) + len(h.Feed()); fed != 2 {
 		t.Errorf("%d requests were fed, want the other two", fed)
 	}
-	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "1").Err())
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "n").Err())
 	if n, err := h.Stores.Requests.RequeueNewer(t.Context()); n != 1 || err != nil {
 		t.Errorf("%d records have become readable, %v; want 1", n, err)
 	}
@@ -163,7 +184,7 @@ func TestFeed_FeedsNewRowsOfAnEditedImport(t *testing.T) {
 func TestFeed_FeedsTheRestOfAShortenedChunk(t *testing.T) {
 	h := newHarness(t)
 	for n := 1; n <= 20; n++ {
-		_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: fmt.Sprint("R-", n)}) // its row joins then
+		_, err := h.Client.Enqueue(t.Context(), ledgertest.Row(n)) // its row joins then
 		h.Must(err)
 	}
 	h.Import("spring", ledgertest.Rows(1, 90))

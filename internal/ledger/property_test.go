@@ -65,8 +65,9 @@ func TestLedger_KeepsItsInvariantsInAnyInterleaving(t *testing.T) {
 					f.Must(err)
 				}
 			},
-			"quarantine": func(rt *rapid.T) { f.quarantine(rt, worker.Draw(rt, "worker")) },
-			"late":       func(*rapid.T) { f.expireLate() },
+			"stored by an earlier version": func(rt *rapid.T) { f.StoreAsVersion1(id.Draw(rt, "id")) },
+			"quarantine":                   func(rt *rapid.T) { f.quarantine(rt, worker.Draw(rt, "worker")) },
+			"late":                         func(*rapid.T) { f.expireLate() },
 			"signup with a short not_after": func(rt *rapid.T) {
 				req := tasks.Request{ApplicationID: id.Draw(rt, "id"), NotAfter: time.Now().Add(3 * time.Millisecond)}
 				if _, ok := f.Get(req.ApplicationID); !ok {

@@ -67,9 +67,9 @@ func (l *Ledger) quarantine(ctx context.Context, ref request.Ref, nonce, message
 	if r.Generation != ref.Generation || r.Run != ref.Run {
 		return "", nil
 	}
-	kept, _, _ := bytes.Cut(raw[request.HeaderLen:], []byte("\n"))
+	kept, _, _ := bytes.Cut(request.Body(raw), []byte("\n"))
 	if unread != nil {
-		message, kept = unread.Error(), raw[request.HeaderLen:]
+		message, kept = unread.Error(), request.Body(raw)
 	}
 	now, err := l.keys.Clock(ctx, l.rdb).Time()
 	if err != nil {

@@ -45,7 +45,7 @@ func TestOverdue_RemovesRequestsThatAreNotQueued(t *testing.T) {
 	h := newHarness(t)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "newer"})
 	h.Must(err)
-	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("newer"), 0, "2").Err())
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("newer"), 0, "9").Err())
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("broken"), "1q", 0).Err())
 	set := h.Keys.Queued(request.Interactive)
 	h.Must(h.Redis.ZAdd(t.Context(), set, redis.Z{Member: "nobody"}, redis.Z{Member: "broken"}).Err())
@@ -105,7 +105,7 @@ func TestLostCalls_FindsCallsPageByPage(t *testing.T) {
 func TestLostCalls_RemovesCallsWithoutAReadableRecord(t *testing.T) {
 	h := newHarness(t)
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("broken"), "1c", 0).Err())
-	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("newer"), "2", 0).Err())
+	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("newer"), "9", 0).Err())
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Calls(), redis.Z{Member: "7 broken"}, redis.Z{Member: "7 newer"}, redis.Z{Member: "7 nobody"}).Err())
 	if lost, next, err := h.Stores.Requests.LostCalls(t.Context(), ""); err != nil || len(lost) != 0 || next != "" {
 		t.Errorf("the calls %v are lost, next %q, %v", lost, next, err)

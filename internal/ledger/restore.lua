@@ -42,6 +42,6 @@ for i = 2, #ARGV, 3 do
   local id, raw, not_after = unpack(ARGV, i, i + 2)
   local h = parse_header(raw)
   h.batch = number
-  restore(id, h, format_header(h) .. string.sub(raw, HEADER + 1), not_after)
+  restore(id, h, format_header(h) .. string.sub(raw, h.length + 1), not_after)
 end
 return restored

@@ -2,13 +2,19 @@
 -- records, nor be called again and again.
 --
 -- uses: keys, record
-local COLUMNS = '^1[wqchCFX][ib][%-x]%d+()[%-dn]'
+local COLUMNS, NEW_DIGITS = '^[12][wqchCFX][ib][%-x]%d+()[%-dn]', '^n%d+()'
 
 -- unreadable returns why a record cannot be read: 'newer' if another version wrote it,
 -- 'poison' if its header is broken; nil if it can.
 local function unreadable(raw)
-  if string.sub(raw, 1, 1) ~= '1' then return 'newer' end
-  if string.match(raw, COLUMNS) ~= HEADER then return 'poison' end
+  local version = string.sub(raw, 1, 1)
+  if version == 'n' then
+    if string.match(raw, NEW_DIGITS) ~= NEW_HEADER + 1 then return 'poison' end
+  elseif version ~= '1' and version ~= '2' then
+    return 'newer'
+  elseif string.match(raw, COLUMNS) ~= HEADER then
+    return 'poison'
+  end
 end
 
 -- load_readable is load_header for records that may be unreadable: then it returns nil and why.

@@ -3,7 +3,7 @@
 -- line each).
 --
 -- The header, columns from 1 (numbers are decimal, padded with zeros):
---    1 version   2 state   3 lane    4 'x': cancel requested, else '-'
+--    1 version: '1' or '2'   2 state   3 lane    4 'x': cancel requested, else '-'
 --    5 generation (3)   8 run (3)   11 turn (4)   15 attempts (5)
 --   20 charged attempts (2)   22 possible duplicates (4)   26 batch (6)
 --   32 successes of the account when an attempt last failed, plus one (10)
@@ -12,22 +12,43 @@
 --      does not apply, since a person retried it; else '-': its batch's applies
 -- State: w waiting, q queued, c calling, h held, C created, F failed, X cancelled.
 --
+-- The versions differ in the keys of the content only: see internal/request. In version 2, a
+-- request of which millions may wait has a shorter header, until its first change: a bulk
+-- request of generation 1 that waits since it was accepted, without a not_after of its own.
+--    1 'n'   2 batch (6)   8 accepted at, ms (13)
+--
 -- uses: keys
-local HEADER = 74
+local HEADER, NEW_HEADER = 74, 20
 
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
 
-local HEADER_COLUMNS = '^1(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
+local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
+
+local NEW_COLUMNS = '^n(......)(.............)'
+
+local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
+
+local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
+
+local function parse_new_header(raw)
+  local batch, accepted = string.match(raw, NEW_COLUMNS)
+  return {
+    version = '2', length = NEW_HEADER, state = 'w', lane = 'b', flag = '-', gen = 1, run = 1, turn = 0, attempts = 0, charged = 0,
+    dups = 0, batch = tonumber(batch), seen = 0, accepted = tonumber(accepted), changed = tonumber(accepted), holder = 0,
+    deadline = '-',
+  }
+end
 
 -- parse_header parses a header. It fails on a record of another version, before the script
 -- changes anything.
 local function parse_header(raw)
-  local state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
+  if is_new(raw) then return parse_new_header(raw) end
+  local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
   if not state then error('record of an unknown version', 0) end
   return {
-    state = state, lane = lane, flag = flag, gen = tonumber(gen), run = tonumber(run), turn = tonumber(turn),
+    version = version, length = HEADER, state = state, lane = lane, flag = flag, gen = tonumber(gen), run = tonumber(run), turn = tonumber(turn),
     attempts = tonumber(attempts), charged = tonumber(charged), dups = tonumber(dups), batch = tonumber(batch),
     seen = tonumber(seen), accepted = tonumber(accepted), changed = tonumber(changed_at), holder = tonumber(holder),
     deadline = deadline,
@@ -38,8 +59,8 @@ end
 -- Processes have numbers below a million. A generation, run or batch that would be too
 -- large is refused before.
 local function format_header(h)
-  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
-    h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
+  local raw = string.format('%s%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+    h.version, h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
     math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
@@ -48,21 +69,26 @@ end
 -- load_header reads the header of an id's latest generation, or nil.
 local function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
-  if #raw < HEADER then return nil end
+  if #raw < header_length(raw) then return nil end
   return parse_header(raw)
 end
 
--- save_header writes a header over the one that is stored.
+-- save_header writes a header over the one that is stored, from which h was parsed.
 local function save_header(key, h)
   local columns = format_header(h)
-  redis.call('SETRANGE', key, 0, columns)
+  if h.length == HEADER then
+    redis.call('SETRANGE', key, 0, columns)
+  else
+    redis.call('SET', key, columns .. redis.call('GETRANGE', key, h.length, -1))
+    h.length = HEADER
+  end
   return columns
 end
 
 -- sections returns the content, resolved settings, outcome and earlier outcomes of a
 -- record; '' for each that is absent.
 local function sections(raw)
-  local out, from = {}, HEADER + 1
+  local out, from = {}, header_length(raw) + 1
   while #out < 3 do
     local cut = string.find(raw, '\n', from, true)
     if not cut then break end
@@ -84,4 +110,4 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 
 -- batch_row returns the row of its batch, as text, with which a record was accepted.
-local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
+local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end

@@ -19,7 +19,7 @@ local raw = redis.call('GET', KEYS[1] .. '/FILL')
 for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do
   local batch, id = 100 + math.floor(i / 100), 'F-' .. i
   local own = string.sub(raw, 1, 25) .. string.format('%06d', batch) .. string.sub(raw, 32)
-  redis.call('SET', KEYS[1] .. '/' .. id, (string.gsub(own, '"row":%d+}', '"row":' .. i % 100 + 1 .. '}')))
+  redis.call('SET', KEYS[1] .. '/' .. id, (string.gsub(own, '"r":%d+}', '"r":' .. i % 100 + 1 .. '}')))
   redis.call('HSETNX', KEYS[1] .. ':order:' .. batch, 0, '0\n')
   redis.call('HSET', KEYS[1] .. ':order:' .. batch, 0, redis.call('HGET', KEYS[1] .. ':order:' .. batch, 0) .. (i % 100 + 1) .. ' ' .. id .. '\n')
   redis.call('HSET', KEYS[1] .. ':batch:' .. batch, 'name', 'f-' .. batch, 'last', 0, 'created', i % 100 + 1, 'cursor', 1, 'created_at', 1)

@@ -12,7 +12,7 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-func TestContent_AppendJSONEqualsMarshal(t *testing.T) {
+func TestContent_AppendStoredEqualsEncode(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		word := rapid.OneOf(rapid.Just(""), rapid.String(), rapid.StringMatching(`https://[a-z]{1,9}\.example/[ -~]{0,9}`))
 		c := request.Content{
@@ -31,20 +31,22 @@ func TestContent_AppendJSONEqualsMarshal(t *testing.T) {
 			}
 			c.Metadata = raw
 		}
-		want, err := json.Marshal(c)
+		r := request.Record{State: request.Waiting, Lane: request.Bulk, AcceptedAt: at(0), ChangedAt: at(0), Content: c}
+		encoded, err := r.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := c.AppendJSON([]byte("before"))
+		got, err := c.AppendStored([]byte("before"))
 		if err != nil || !bytes.HasPrefix(got, []byte("before{")) || bytes.ContainsAny(got, "\n\r") {
-			t.Fatalf("AppendJSON returned %q, %v; want one line of JSON after the prefix", got, err)
+			t.Fatalf("AppendStored returned %q, %v; want one line of JSON after the prefix", got, err)
 		}
 		var a, b any
 		if err := json.Unmarshal(got[len("before"):], &a); err != nil {
-			t.Fatalf("AppendJSON wrote invalid JSON: %v: %s", err, got)
+			t.Fatalf("AppendStored wrote invalid JSON: %v: %s", err, got)
 		}
+		want := request.Body(encoded)
 		if err := json.Unmarshal(want, &b); err != nil || !reflect.DeepEqual(a, b) {
-			t.Fatalf("AppendJSON wrote %s, json.Marshal %s", got, want)
+			t.Fatalf("AppendStored wrote %s, Encode %s", got, want)
 		}
 	})
 }

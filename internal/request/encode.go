@@ -14,7 +14,7 @@ func (r Record) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("record of %q: %w", r.ApplicationID, err)
 	}
-	rows := []any{r.Content, r.Resolved, r.Outcome}
+	rows := []any{storedContent(r.Content), r.Resolved, r.Outcome}
 	for _, past := range r.Past {
 		rows = append(rows, past)
 	}
@@ -39,7 +39,7 @@ func (r Record) Encode() ([]byte, error) {
 }
 
 func empty(row any) bool {
-	_, isContent := row.(Content)
+	_, isContent := row.(storedContent)
 	return !isContent && reflect.ValueOf(row).IsZero()
 }
 

@@ -74,9 +74,43 @@ func TestLua_CapsCountersAndRefusesOtherValuesThatExceedTheirColumn(t *testing.T
 			t.Errorf("%s of 1e14: got error %v and record %s; want an error and the record unchanged", name, err, got)
 		}
 	}
-	raw[0] = '2'
+	raw[0] = '9'
 	if err := set.RunList(t.Context(), rdb, tag, []any{raw}).Err(); err == nil || !strings.Contains(err.Error(), "unknown version") {
-		t.Errorf("a record of version 2: got %v, want an error that names its version", err)
+		t.Errorf("a record of version 9: got %v, want an error that names its version", err)
+	}
+}
+
+// A header is changed in the version in which it is stored, and a new record gets the header
+// that Go writes, before the same content.
+func TestLua_ChangesHeadersOfEachVersion(t *testing.T) {
+	rdb, tag := fixture.Redis().Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
+	change := script(`
+		redis.call('SET', tag .. '/A-1', ARGV[1])
+		local h, why = load_readable('A-1')
+		if not h then return why end
+		h.state, h.turn = 'q', h.turn + 1
+		save_header(tag .. '/A-1', h)
+		h.turn = h.turn + 1
+		save_header(tag .. '/A-1', h)
+		return redis.call('GET', tag .. '/A-1') .. ' ' .. batch_row(redis.call('GET', tag .. '/A-1')) .. ' ' .. (batch_row(ARGV[1]))`,
+		"keys", "record", "readable")
+	r, err := request.Parse("A-1", []byte(newRecord))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.State, r.Turn = request.Queued, 2
+	want, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stored := range [][2]string{
+		{newRecord, string(want) + " 7 7"},
+		{string(version1(t, []byte(newRecord))), string(version1(t, want)) + " 7 7"},
+		{"n00000", "poison"}, {"n00000-1790000000123{}", "poison"}, {"m0000081790000000123{}", "newer"},
+	} {
+		if got, err := change.RunList(t.Context(), rdb, tag, []any{stored[0]}).Text(); err != nil || got != stored[1] {
+			t.Errorf("%s became\n%s, %v; want\n%s", stored[0], got, err, stored[1])
+		}
 	}
 }
 

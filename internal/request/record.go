@@ -6,7 +6,8 @@
 // place, then lines of JSON.
 //
 //	header    state, lane, numbers and times; the columns are in lua/record.lua
-//	content   the request as given, without id, generation and lane; never changes
+//	content   the request as given, without id, generation and lane; never changes. Its keys
+//	          are those of a request in version 1, and letters in version 2
 //	resolved  the settings that were fixed at the first call
 //	outcome   the link, or the reason why there is none
 //	past …    one line for each outcome of an earlier run, and for each late link
@@ -18,10 +19,8 @@
 package request
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -50,9 +49,6 @@ var States = [...]State{Waiting, Queued, Calling, Held, Created, Failed, Cancell
 
 // Ended reports whether the state ends a run.
 func (s State) Ended() bool { return s == Created || s == Failed || s == Cancelled }
-
-// StateOf returns the state for a letter of a header; "" for an unknown letter.
-func StateOf(letter byte) State { return stateLetters[letter] }
 
 var stateLetters = map[byte]State{
 	'w': Waiting, 'q': Queued, 'c': Calling, 'h': Held, 'C': Created, 'F': Failed, 'X': Cancelled,
@@ -89,8 +85,7 @@ type Content struct {
 	// By is the id of the API key that was used; empty for other entry points and in
 	// records of earlier versions.
 	By string `json:"by,omitempty"`
-	// Row is the row of its batch with which the request was accepted, from 1. It must
-	// remain the last key, where scripts look for it.
+	// Row is the row of its batch with which the request was accepted, from 1.
 	Row int `json:"row,omitempty"`
 }
 
@@ -201,118 +196,6 @@ type Record struct {
 	Past               []Outcome // oldest first
 }
 
-// HeaderLen is the header's length in bytes.
-const HeaderLen = 74
-
-// Version is the first byte of a record. Programs and scripts fail on a record of another
-// version before they change anything. Within a version the columns are fixed, and unknown
-// JSON keys are preserved.
-const Version = '1'
-
-// Parse parses a record. It fails if another version wrote it. With a [*ContentError] it
-// also returns the fields of the header.
-func Parse(applicationID string, raw []byte) (Record, error) {
-	r, err := Peek(applicationID, raw)
-	if err != nil {
-		return Record{}, err
-	}
-	err = r.parseLines(raw[HeaderLen:])
-	return r, err
-}
-
-// Peek is [Parse] without the content and the outcomes, which take most of its time.
-func Peek(applicationID string, raw []byte) (Record, error) {
-	bad := func(what string) (Record, error) {
-		return Record{}, fmt.Errorf("record of %q: %s", applicationID, what)
-	}
-	if len(raw) < HeaderLen {
-		return bad("shorter than its header")
-	}
-	if raw[0] != Version {
-		return bad(fmt.Sprintf("version %q, this program reads version %q", raw[0], Version))
-	}
-	r := Record{ApplicationID: applicationID, State: stateLetters[raw[1]], Lane: laneLetters[raw[2]]}
-	var failed string
-	if r.State == "" || r.Lane == "" {
-		failed = fmt.Sprintf("unknown state or lane %q", raw[1:3])
-	}
-	flag := func(at int, set byte) bool {
-		if raw[at] != set && raw[at] != '-' {
-			failed = fmt.Sprintf("unknown flag %q", raw[at])
-		}
-		return raw[at] == set
-	}
-	at := 4
-	number := func(width int) int {
-		n, err := strconv.ParseUint(string(raw[at:at+width]), 10, 63)
-		if err != nil {
-			failed = fmt.Sprintf("column %d is not a number", at+1)
-		}
-		at += width
-		return int(n)
-	}
-	r.CancelAsked = flag(3, 'x')
-	r.Generation, r.Run, r.Turn, r.Attempts, r.Charged = number(3), number(3), number(4), number(5), number(2)
-	r.PossibleDuplicates, r.Batch, r.Seen = number(4), number(6), number(10)
-	r.AcceptedAt, r.ChangedAt = milliseconds(number(13)), milliseconds(number(13))
-	r.Holder = number(6)
-	if r.NoDeadline = raw[at] == 'n'; !r.NoDeadline {
-		r.Deadline = flag(at, 'd')
-	}
-	if failed != "" {
-		return bad(failed)
-	}
-	return r, nil
-}
-
-// PeekReason is [Peek] with the reason of the outcome.
-func PeekReason(applicationID string, raw []byte) (Record, error) {
-	r, err := Peek(applicationID, raw)
-	if err != nil {
-		return r, err
-	}
-	const outcomeLine = 3
-	lines := bytes.SplitN(raw[HeaderLen:], []byte("\n"), outcomeLine+1)
-	if len(lines) < outcomeLine || len(lines[outcomeLine-1]) == 0 {
-		return r, nil
-	}
-	var outcome struct {
-		Reason string `json:"reason"`
-	}
-	if err := json.Unmarshal(lines[outcomeLine-1], &outcome); err != nil {
-		return r, &ContentError{applicationID, outcomeLine, err}
-	}
-	r.Outcome.Reason = outcome.Reason
-	return r, nil
-}
-
-func (r *Record) parseLines(raw []byte) error {
-	for i, line := range bytes.Split(raw, []byte("\n")) {
-		if len(line) == 0 {
-			continue
-		}
-		var err error
-		switch i {
-		case 0:
-			err = json.Unmarshal(line, &r.Content)
-		case 1:
-			err = json.Unmarshal(line, &r.Resolved)
-		case 2:
-			err = json.Unmarshal(line, &r.Outcome)
-		default:
-			var past Outcome
-			err = json.Unmarshal(line, &past)
-			r.Past = append(r.Past, past)
-		}
-		if err != nil {
-			return &ContentError{r.ApplicationID, i + 1, err}
-		}
-	}
-	return nil
-}
-
-func milliseconds(ms int) time.Time { return time.UnixMilli(int64(ms)).UTC() }
-
 // EventID returns the id of the event that ends the record's run. It depends only on values
 // that are fixed when the run starts, so that every process publishes the same id.
 func (r Record) EventID(account string) uuid.UUID {
@@ -374,25 +257,3 @@ func (r Record) KeptLink() string {
 	}
 	return ""
 }
-
-// ParseHeader is [Parse] without the error for content that cannot be decoded.
-func ParseHeader(applicationID string, raw []byte) (Record, error) {
-	r, err := Parse(applicationID, raw)
-	if _, ok := errors.AsType[*ContentError](err); ok {
-		err = nil
-	}
-	return r, err
-}
-
-// ContentError reports that a record's header can be decoded and its content cannot.
-type ContentError struct {
-	ApplicationID string
-	Line          int // from 1
-	Err           error
-}
-
-func (e *ContentError) Error() string {
-	return fmt.Sprintf("record of %q: line %d: %v", e.ApplicationID, e.Line, e.Err)
-}
-
-func (e *ContentError) Unwrap() error { return e.Err }

@@ -46,13 +46,25 @@ func full() request.Record {
 	}
 }
 
-func TestRecord_EncodesAsGoldenFile(t *testing.T) {
-	waiting := request.Record{
+func version1(t rapid.TB, raw []byte) []byte {
+	t.Helper()
+	old, err := fixture.Version1(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return old
+}
+
+func waiting() request.Record {
+	return request.Record{
 		ApplicationID: "A-2", State: request.Waiting, Lane: request.Bulk, Generation: 1, Run: 1,
 		AcceptedAt: at(1_790_000_000_123), ChangedAt: at(1_790_000_000_123),
 	}
+}
+
+func TestRecord_EncodesAsGoldenFile(t *testing.T) {
 	var got strings.Builder
-	for _, r := range []request.Record{full(), waiting} {
+	for _, r := range []request.Record{full(), waiting()} {
 		raw, err := r.Encode()
 		if err != nil {
 			t.Fatal(err)
@@ -130,6 +142,52 @@ func TestParse_ReturnsEncodedRecord(t *testing.T) {
 	})
 }
 
+// newRecord is a record as it is stored when a row of a batch is accepted.
+const newRecord = `n0000081790000000123{"u":"https://shop.example/done","e":60,"d":false,"w":"wf-1","c":"https://shop.example/hooks","m":{"r":5},"k":"key-1","r":7}`
+
+func TestParse_ReadsNewRecords(t *testing.T) {
+	want := request.Record{
+		ApplicationID: "A-1", State: request.Waiting, Lane: request.Bulk, Generation: 1, Run: 1, Batch: 8,
+		AcceptedAt: at(1_790_000_000_123), ChangedAt: at(1_790_000_000_123),
+		Content: request.Content{
+			RedirectURL: "https://shop.example/done", ExpiryMinutes: 60, DocumentOptional: new(bool), WorkflowID: "wf-1",
+			CallbackURL: "https://shop.example/hooks", Metadata: json.RawMessage(`{"r":5}`), By: "key-1", Row: 7,
+		},
+	}
+	if got, err := request.Parse("A-1", []byte(newRecord)); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v\n got %+v\nwant %+v", err, got, want)
+	}
+}
+
+// Records of earlier versions stay readable.
+func TestParse_ReadsVersion1(t *testing.T) {
+	stored, err := os.ReadFile("testdata/version1.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for raw := range strings.SplitSeq(strings.TrimSpace(string(stored)), "\n\n") {
+		want := full()
+		if strings.HasPrefix(raw, "1wb") {
+			want = waiting()
+		}
+		if got, err := request.Parse(want.ApplicationID, []byte(raw)); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%v\n got %+v\nwant %+v\nfrom %s", err, got, want, raw)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		want := drawRecord(t)
+		raw, err := want.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := version1(t, raw)
+		got, err := request.Parse("A-1", old)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%v\n got %+v\nwant %+v\nfrom %s", err, got, want, old)
+		}
+	})
+}
+
 func TestEncode_CapsCountersAndRefusesOtherValuesThatExceedTheirColumn(t *testing.T) {
 	r := full()
 	r.Attempts, r.Charged, r.PossibleDuplicates, r.Seen = 100_000, 100, 10_000, 10_000_000_000
@@ -168,9 +226,14 @@ func TestParse_RefusesDamagedRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	asNew := func(raw string) func([]byte) []byte { return func([]byte) []byte { return []byte(raw) } }
 	for want, change := range map[string]func(raw []byte) []byte{
+		"than its header": asNew("n000008179000000012"),
+		"column 2":        asNew("n00000-1790000000123{}"),
+		"column 8 is not": asNew("n0000081790000 00123{}"),
+		"line 1:":         asNew("n0000081790000000123["),
 		"shorter than":    func(raw []byte) []byte { return raw[:request.HeaderLen-1] },
-		"version '2'":     func(raw []byte) []byte { raw[0] = '2'; return raw },
+		"version '9'":     func(raw []byte) []byte { raw[0] = '9'; return raw },
 		"unknown state":   func(raw []byte) []byte { raw[1] = 'z'; return raw },
 		"or lane":         func(raw []byte) []byte { raw[2] = 'z'; return raw },
 		`flag 'z'`:        func(raw []byte) []byte { raw[3] = 'z'; return raw },
@@ -225,6 +288,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(raw)
 	f.Add(raw[:request.HeaderLen])
 	f.Add(append(raw, "\n\n{}\n"...))
+	f.Add(version1(f, raw))
+	f.Add([]byte(newRecord))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, err := request.Parse("A-1", raw)
 		if err != nil {

@@ -16,40 +16,57 @@ local function ms(n)
   return string.format('%.0f', n)
 end
 -- lua/record.lua
-local HEADER = 74
+local HEADER, NEW_HEADER = 74, 20
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
-local HEADER_COLUMNS = '^1(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
+local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
+local NEW_COLUMNS = '^n(......)(.............)'
+local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
+local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
+local function parse_new_header(raw)
+  local batch, accepted = string.match(raw, NEW_COLUMNS)
+  return {
+    version = '2', length = NEW_HEADER, state = 'w', lane = 'b', flag = '-', gen = 1, run = 1, turn = 0, attempts = 0, charged = 0,
+    dups = 0, batch = tonumber(batch), seen = 0, accepted = tonumber(accepted), changed = tonumber(accepted), holder = 0,
+    deadline = '-',
+  }
+end
 local function parse_header(raw)
-  local state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
+  if is_new(raw) then return parse_new_header(raw) end
+  local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
   if not state then error('record of an unknown version', 0) end
   return {
-    state = state, lane = lane, flag = flag, gen = tonumber(gen), run = tonumber(run), turn = tonumber(turn),
+    version = version, length = HEADER, state = state, lane = lane, flag = flag, gen = tonumber(gen), run = tonumber(run), turn = tonumber(turn),
     attempts = tonumber(attempts), charged = tonumber(charged), dups = tonumber(dups), batch = tonumber(batch),
     seen = tonumber(seen), accepted = tonumber(accepted), changed = tonumber(changed_at), holder = tonumber(holder),
     deadline = deadline,
   }
 end
 local function format_header(h)
-  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
-    h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
+  local raw = string.format('%s%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+    h.version, h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
     math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
 local function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
-  if #raw < HEADER then return nil end
+  if #raw < header_length(raw) then return nil end
   return parse_header(raw)
 end
 local function save_header(key, h)
   local columns = format_header(h)
-  redis.call('SETRANGE', key, 0, columns)
+  if h.length == HEADER then
+    redis.call('SETRANGE', key, 0, columns)
+  else
+    redis.call('SET', key, columns .. redis.call('GETRANGE', key, h.length, -1))
+    h.length = HEADER
+  end
   return columns
 end
 local function sections(raw)
-  local out, from = {}, HEADER + 1
+  local out, from = {}, header_length(raw) + 1
   while #out < 3 do
     local cut = string.find(raw, '\n', from, true)
     if not cut then break end
@@ -67,12 +84,18 @@ local function write_record(key, h, content, resolved, outcome, earlier)
   redis.call('SET', key, raw)
   return raw
 end
-local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
+local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/readable.lua
-local COLUMNS = '^1[wqchCFX][ib][%-x]%d+()[%-dn]'
+local COLUMNS, NEW_DIGITS = '^[12][wqchCFX][ib][%-x]%d+()[%-dn]', '^n%d+()'
 local function unreadable(raw)
-  if string.sub(raw, 1, 1) ~= '1' then return 'newer' end
-  if string.match(raw, COLUMNS) ~= HEADER then return 'poison' end
+  local version = string.sub(raw, 1, 1)
+  if version == 'n' then
+    if string.match(raw, NEW_DIGITS) ~= NEW_HEADER + 1 then return 'poison' end
+  elseif version ~= '1' and version ~= '2' then
+    return 'newer'
+  elseif string.match(raw, COLUMNS) ~= HEADER then
+    return 'poison'
+  end
 end
 local function load_readable(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
