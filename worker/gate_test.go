@@ -199,3 +199,47 @@ func TestGate_SendsNothingWhilePaused(t *testing.T) {
 	h.expect("A-2", request.Queued, 0, 0)
 	h.calls("A-2", 0)
 }
+
+// One worker at a low rate has as many calls in flight as the gate must see hang: it closes
+// before they time out.
+func TestGate_ClosesWhenTheFewCallsOfOneWorkerHang(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, hang("*"))
+	h.rate(2)
+	h.cfg.Calls.Auto, h.cfg.Calls.Timeout = true, 5*time.Minute
+	h.faceki = h.shop("hush")
+	p := h.start(h.book(), h.faceki)
+	for i := range 10 {
+		h.accept(fmt.Sprint("A-", i))
+	}
+	h.closes("outage")
+	if s := h.status(); s.Gate.Message != "" {
+		t.Errorf("the gate closed after a call had ended: %s", s.Gate.Message)
+	}
+	h.Must(h.sim.SetScript(simulator.Script{}))
+	h.sim.Release()
+	h.allCreated("A", 10)
+	h.Must(p.stop())
+}
+
+// A single call that is not answered does not close the gate, but it is no sign of work.
+func TestStatus_SaysHowLongFaceKiIsSilent(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, hang("*"))
+	h.cfg.Calls.Concurrency, h.cfg.Calls.Timeout = 1, 5*time.Minute
+	h.faceki = h.shop("hush")
+	p := h.start(h.book(), h.faceki)
+	h.accept("A-1")
+	h.Eventually("a call is under way", func() bool { return h.status().Calls == 1 })
+	h.Eventually("FaceKi is silent", func() bool { return h.status().Silence >= 5*time.Second })
+	if s := h.status(); s.Gate.State != "open" {
+		t.Errorf("the gate is %s", s.Gate.State)
+	}
+	h.Must(h.sim.SetScript(simulator.Script{}))
+	h.sim.Release()
+	h.created("A-1")
+	if s := h.status(); s.Silence != 0 {
+		t.Errorf("FaceKi is silent for %s after an answer", s.Silence)
+	}
+	h.Must(p.stop())
+}

@@ -31,7 +31,9 @@ type load struct {
 }
 
 const (
-	leastSlots     = 4
+	// leastSlots is how many calls the gate must see hang before it closes. With fewer, it
+	// would notice that FaceKi answers none only when several have timed out.
+	leastSlots     = 5
 	firstLatency   = time.Second // assumed until a call is answered
 	saturatedAfter = time.Minute
 	saturatedShare = 0.8 // of the handlers; the rest of their time is spent on Redis

@@ -23,6 +23,10 @@ type Status struct {
 	Lines   map[request.Lane]int `json:"lines"` // processes that wait for a token, by lane
 	Refused []RefusedStatus      `json:"refused,omitempty"`
 	History []HistoryEntry       `json:"history"` // oldest first, the last 50
+
+	// Silence is how long FaceKi has answered no call although one was in flight. It is 0
+	// unless that is much longer than usual.
+	Silence time.Duration `json:"-"`
 }
 
 // GateStatus is the state of the gate: open, closed, probing or ramping.
@@ -113,13 +117,14 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) (S
 	var clock keyspace.Clock
 	var hash *redis.MapStringStringCmd
 	var history *redis.StringSliceCmd
-	var calls *redis.ZSliceCmd
+	var calls, workers *redis.ZSliceCmd
 	lines := map[request.Lane]*redis.ZSliceCmd{}
 	_, err := rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		clock = keys.Clock(ctx, pipe)
 		hash = pipe.HGetAll(ctx, keys.Tag()+":gate")
 		history = pipe.LRange(ctx, keys.Tag()+":history", -statusHistory, -1)
 		calls = pipe.ZRangeWithScores(ctx, keys.Tag()+":calls", 0, -1)
+		workers = pipe.ZRangeWithScores(ctx, keys.Workers(), 0, -1)
 		for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 			lines[lane] = pipe.ZRangeWithScores(ctx, keys.Tag()+":line:"+string(lane), 0, -1)
 		}
@@ -135,6 +140,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) (S
 	f := fields(hash.Val())
 	s := Status{Gate: f.gate(now), Rate: f.rate(now), Lines: map[request.Lane]int{}}
 	s.Calls = since(calls.Val(), float64(now.UnixMilli())-answerWithin)
+	s.Silence = f.silence(now, calls.Val(), workers.Val())
 	for lane, line := range lines {
 		s.Lines[lane] = since(line.Val(), float64(now.UnixMilli()-waiterTTL))
 	}
@@ -207,6 +213,32 @@ func (f fields) gate(now time.Time) GateStatus {
 		g.NextProbe = instant(f["next"])
 	}
 	return g
+}
+
+// leastSilence is the shortest silence that a status has. It is longer than that which the
+// gate needs, because the status counts a single call as well.
+const leastSilence = 5 * time.Second
+
+// silence returns [Status.Silence]. Calls of a process without a heartbeat since then do not
+// count, because it may be dead.
+func (f fields) silence(now time.Time, calls, workers []redis.Z) time.Duration {
+	heartbeats := map[string]float64{}
+	for _, w := range workers {
+		heartbeats[w.Member.(string)] = w.Score
+	}
+	ms := float64(now.UnixMilli())
+	for _, c := range calls { // the oldest first
+		process, _, _ := strings.Cut(c.Member.(string), " ")
+		if c.Score < ms-answerWithin || heartbeats[process] < c.Score+float64(leastSilence.Milliseconds()) {
+			continue
+		}
+		silence := time.Duration(ms-max(c.Score, f.number("answered"))) * time.Millisecond
+		if silence > max(leastSilence, 4*time.Duration(f.number("usual"))*time.Millisecond) {
+			return silence
+		}
+		return 0
+	}
+	return 0
 }
 
 func (f fields) rate(now time.Time) RateStatus {

@@ -10,10 +10,11 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/forecast"
 )
 
 // blockers are the situations in which no link is created, or hardly any.
-var blockers = []rule{redisFull, redisWriteFails, redisReadOnly, noWorker, gateClosed, allPaused, retriesOnly, noProgress}
+var blockers = []rule{redisFull, redisWriteFails, redisReadOnly, noWorker, gateClosed, silent, allPaused, retriesOnly, noProgress}
 
 // Account diagnoses the account as a whole.
 func Account(s Snapshot) Diagnosis {
@@ -182,6 +183,15 @@ func gateClosed(s Snapshot) (Finding, bool) {
 		f.Next = "start a worker: kyclink worker"
 	}
 	return f, true
+}
+
+// silent applies while FaceKi answers no call and the gate is still open: it closes after
+// some calls, or when they have timed out.
+func silent(s Snapshot) (Finding, bool) {
+	return Finding{
+		State: Waiting, Code: FaceKiOutage,
+		Text: fmt.Sprintf("FaceKi has not answered for %s; %s in flight%s.", forecast.Short(s.Silence), are(s.Calls, "call", "calls"), s.wait()),
+	}, s.Silence > 0
 }
 
 // probe says when the closed gate is tested, or what is missing for that.

@@ -126,6 +126,9 @@ var accounts = []struct {
 
 	{"a rate of one call an hour for millions of requests", with(onlyBacklog, set(func(s *Snapshot) { s.Rate.Limit, s.Bulk.Waiting = "1/h", 3_000_000 }))},
 
+	{"calls are not answered", with(busy, set(func(s *Snapshot) { s.Calls, s.Asking, s.Rate.Used, s.Silence = 4, 0, 0.3, 9*time.Second }))},
+	{"a signup is not answered", with(set(func(s *Snapshot) { s.Calls, s.Silence = 1, 70*time.Second }))},
+	{"calls were not answered before the gate closed", with(busy, gate("closed", fault.Outage, ""), set(func(s *Snapshot) { s.Silence = time.Minute }))},
 	{"an outage", with(onlyBacklog, gate("closed", fault.Outage, "FaceKi is not available (HTTP 503)"))},
 	{"an outage, and a probe", with(onlyBacklog, gate("probing", fault.Outage, "FaceKi is not available (HTTP 503)"))},
 	{"an outage, and nothing waits", with(gate("closed", fault.Outage, "no connection to FaceKi"))},

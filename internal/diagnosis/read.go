@@ -47,7 +47,7 @@ func (r *Reader) Snapshot(ctx context.Context) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	s := Snapshot{Account: r.stores.Keys.Account, Gate: status.Gate, Rate: status.Rate, Calls: status.Calls}
+	s := Snapshot{Account: r.stores.Keys.Account, Gate: status.Gate, Rate: status.Rate, Calls: status.Calls, Silence: status.Silence}
 	for _, n := range status.Lines {
 		s.Asking += n
 	}

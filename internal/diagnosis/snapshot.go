@@ -16,6 +16,8 @@ type Snapshot struct {
 	Gate    admission.GateStatus
 	Rate    admission.RateStatus
 	Calls   int // in flight
+	// Silence is how long FaceKi has answered none of the calls; 0 unless that is unusual.
+	Silence time.Duration
 	// Asking is how many worker processes wait for a grant of the rate limit.
 	Asking  int
 	Workers int // live processes
