@@ -177,7 +177,7 @@ func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.ContextTimeoutEnabled, o.DialerRetries = true, 1
+	o.ContextTimeoutEnabled, o.DialerRetries, o.PoolSize = true, 1, poolSize
 	o.ClusterStateReloadInterval = time.Second // also the minimum interval while a node is down
 	rdb := redis.NewClusterClient(o)
 	t.Cleanup(func() { _ = rdb.Close() })

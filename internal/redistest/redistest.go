@@ -229,6 +229,10 @@ func (s *Server) ready(ctx context.Context) bool {
 	return err == nil && (bytes.HasPrefix(answer[:n], []byte("+PONG")) || bytes.HasPrefix(answer[:n], []byte("-NOAUTH")))
 }
 
+// poolSize is more than the failed dials of a test: after as many as its pool has
+// connections, go-redis starts a goroutine that redials every second.
+const poolSize = 10_000
+
 // Client returns a new client of the server. It is closed at the end of the test.
 func (s *Server) Client(t testing.TB) *redis.Client {
 	t.Helper()

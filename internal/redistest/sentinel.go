@@ -113,7 +113,7 @@ func (s *Sentinel) Client(t testing.TB) *redis.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.ContextTimeoutEnabled, o.DialerRetries = true, 1
+	o.ContextTimeoutEnabled, o.DialerRetries, o.PoolSize = true, 1, poolSize
 	rdb := redis.NewFailoverClient(o)
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb
