@@ -189,6 +189,32 @@ func TestServer_IsNotWokenWithOthers(t *testing.T) {
 	}
 }
 
+// A worker of an earlier version looks for tasks in the same list.
+func TestServer_SharesItsQueueWithAServerThatPolls(t *testing.T) {
+	t.Parallel()
+	f := newSharedFleet(t)
+	var polled atomic.Int64
+	other := asynq.NewServerFromRedisClient(fixture.NewAccountOn(t, fixture.Redis()).Redis, asynq.Config{
+		Concurrency: 10, Queues: map[string]int{f.keys.Queue(request.Interactive): 1}, TaskCheckInterval: time.Millisecond,
+		LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Second,
+	})
+	fixture.Must(t, other.Start(asynq.HandlerFunc(func(ctx context.Context, _ *asynq.Task) error {
+		id, _ := asynq.GetTaskID(ctx)
+		f.handled.Store(id, (*waiter)(nil))
+		polled.Add(1)
+		return nil
+	})))
+	t.Cleanup(other.Shutdown)
+	w := f.startOn(fixture.Redis(), &waiter{})
+	for i := 0; polled.Load() == 0 || w.woken.Load() == 0; i++ {
+		f.enqueue(fmt.Sprintf("first-%d", i))
+		f.handles(f.enqueue(fmt.Sprintf("second-%d", i)))
+	}
+	fixture.Eventually(t, "no task is left", func() bool {
+		return f.rdb.Exists(t.Context(), f.key("pending"), f.key("woken"), f.key("active"), f.key("lease")).Val() == 0
+	})
+}
+
 func TestServer_SeldomQueriesWhileIdle(t *testing.T) {
 	t.Parallel()
 	f := newSharedFleet(t)
