@@ -29,9 +29,9 @@ const (
 // It moves the oldest pending task to the list "woken", for which Redis waits and wakes only
 // the process that has waited longest, and runs asynq's own query with that list in place
 // of "pending". Both commands are sent together, so that a process that dies does not leave
-// a task between the lists. One that stays there nevertheless, because Redis died between the
-// commands, is taken by the next query of any process. A query that has waited in vain, or
-// could not wait, looks for a pending task as asynq does.
+// a task between the lists. One that stays there nevertheless, because Redis or the
+// connection died between the commands, is taken by the next query of any process. A query
+// that has waited in vain, or could not wait, looks for a pending task as asynq does.
 type fetcher struct {
 	redis.UniversalClient
 	blocking redis.UniversalClient
@@ -94,17 +94,20 @@ func (f *fetcher) awaitTask(ctx context.Context, sha string, keys []string, args
 		task = pipe.EvalSha(ctx, sha, append([]string{woken}, keys[1:]...), args...)
 		return nil
 	})
-	switch {
-	case task.Err() == nil:
+	if task.Err() == nil {
 		return task
-	case errors.Is(moved.Err(), redis.Nil): // none came
-	case moved.Err() != nil: // there is no connection, or the user may not wait
+	}
+	if errors.Is(moved.Err(), redis.Nil) { // none came
+		return nil
+	}
+	// Either a task was moved but not taken, or nobody knows: there is no connection, or the
+	// user may not wait.
+	back := f.LMove(ctx, woken, pending, "left", "right").Err()
+	switch {
+	case moved.Err() != nil:
 		time.Sleep(poll)
-	default: // it was moved but not taken
-		back := f.LMove(ctx, woken, pending, "left", "right").Err()
-		if back == nil && errors.Is(task.Err(), redis.Nil) { // the queue is paused
-			time.Sleep(maxWait)
-		}
+	case back == nil && errors.Is(task.Err(), redis.Nil): // the queue is paused
+		time.Sleep(maxWait)
 	}
 	return nil
 }

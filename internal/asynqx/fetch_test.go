@@ -338,13 +338,21 @@ func TestServer_LeasesATaskWhoseReplyIsLost(t *testing.T) {
 	}
 }
 
-func TestServer_TakesATaskThatRedisLeftBetweenTheLists(t *testing.T) {
+func TestServer_TakesATaskThatWasLeftBetweenTheLists(t *testing.T) {
 	t.Parallel()
-	f := newSharedFleet(t)
-	ref := f.enqueue("A-1")
-	fixture.Must(t, f.rdb.LMove(t.Context(), f.key("pending"), f.key("woken"), "RIGHT", "LEFT").Err())
-	f.startOn(fixture.Redis(), &waiter{})
-	f.handles(ref)
+	for name, w := range map[string]*waiter{
+		"it waits":       {},
+		"it cannot wait": {around: func(func() error) error { return errNoPermission }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newSharedFleet(t)
+			ref := f.enqueue("A-1")
+			fixture.Must(t, f.rdb.LMove(t.Context(), f.key("pending"), f.key("woken"), "RIGHT", "LEFT").Err())
+			f.startOn(fixture.Redis(), w)
+			f.handles(ref)
+		})
+	}
 }
 
 func TestServer_TakesNothingFromAPausedQueue(t *testing.T) {
