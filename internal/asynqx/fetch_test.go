@@ -431,3 +431,20 @@ func (f *fleet) survives(failover func(context.Context) error) {
 	fixture.Eventually(f.T, "Redis answers again", func() bool { return f.rdb.Set(ctx, f.key("probe"), 1, 0).Err() == nil })
 	isWoken("B")
 }
+
+// A wait that took longer than the client waits for an answer would always fail.
+func TestServer_WaitsLessThanTheReadTimeout(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ timeout, want time.Duration }{
+		{0, maxWait}, {-1, maxWait}, {time.Second, maxWait}, {100 * time.Millisecond, 50 * time.Millisecond},
+	} {
+		single := redis.NewClient(&redis.Options{ReadTimeout: c.timeout})
+		cluster := redis.NewClusterClient(&redis.ClusterOptions{ReadTimeout: c.timeout})
+		for _, rdb := range []redis.UniversalClient{single, cluster} {
+			if got := newFetcher(rdb, rdb, "q").wait; got != c.want {
+				t.Errorf("read timeout %s of a %T: got a wait of %s, want %s", c.timeout, rdb, got, c.want)
+			}
+			fixture.Must(t, rdb.Close())
+		}
+	}
+}
