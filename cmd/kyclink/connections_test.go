@@ -76,7 +76,7 @@ func TestServe_LimitsItsHTTPConnections(t *testing.T) {
 func TestServe_RefusesTooFewOpenFiles(t *testing.T) {
 	t.Parallel()
 	p := startLimited(t, 100, []string{"KYCLINK_REDIS_URL=" + newRedis(t).URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "serve")
-	if code := p.exit(); code != 78 || !strings.Contains(p.stderr.String(), "ulimit -n is 100, and serve needs at least 148") {
+	if code := p.exit(); code != 78 || !strings.Contains(p.stderr.String(), "ulimit -n is 100, and serve needs at least 152") {
 		t.Errorf("%d %s", code, p.stderr.String())
 	}
 }

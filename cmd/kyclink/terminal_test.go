@@ -124,7 +124,7 @@ func stable(text string) string {
 		{`"(key|id|target)":"[0-9a-f]{12}"`, `"$1":"KEY"`},
 		{`"by":"[^"]*"`, `"by":"USER"`},
 		{`"used":[0-9.]+`, `"used":N`},
-		{`"(throughput|behind_seconds|age_seconds)":[0-9.e-]+`, `"$1":N`},
+		{`"(throughput|behind_seconds|age_seconds|duration_ms)":[0-9.e-]+`, `"$1":N`},
 		{`"cap":\d+`, `"cap":N`}, // 0 until a worker has trimmed the stream
 		{`"(message|text|next)":"(\\.|[^"\\])*"`, `"$1":"TEXT"`},
 	} {
