@@ -35,8 +35,8 @@ type step struct {
 
 // accepted is the result of accepting one row.
 type accepted struct {
-	record request.Record
-	isNew  bool // this call wrote the record
+	record *request.Record // nil with an error
+	isNew  bool            // this call wrote the record
 	err    error
 	// retry is set on a row that repeats an earlier row of the step: it is accepted in
 	// another step, when the earlier row has been recorded.
@@ -98,11 +98,11 @@ func (c *Client) results(s step, decisions []decision, now []stored) []accepted 
 		switch {
 		case d.err != nil || d.retry:
 		case d.old != nil:
-			results[i].record = *d.old
+			results[i].record = d.old
 		case !c.caller.maySee(now[s.firsts[i]].record): // it was erased and created again after the decision
 			results[i].err = foreign(s.rows[i].Request)
 		default:
-			results[i].record = *now[s.firsts[i]].record
+			results[i].record = now[s.firsts[i]].record
 		}
 	}
 	return results
@@ -123,7 +123,7 @@ func firstRows(rows []Row) []int {
 }
 
 func (c *Client) decideAll(ctx context.Context, s step, known []stored, room capacity) ([]decision, error) {
-	decisions := make([]decision, len(s.rows))
+	decisions, at := make([]decision, len(s.rows)), c.now()
 	for i, row := range s.rows {
 		if known[i].err != nil {
 			decisions[i] = decision{op: "leave", err: &UnreadableError{row.Request.ApplicationID, known[i].err}}
@@ -140,7 +140,7 @@ func (c *Client) decideAll(ctx context.Context, s step, known []stored, room cap
 				continue
 			}
 		}
-		d, err := c.decide(ctx, s.into, row.Request, latest)
+		d, err := c.decide(ctx, s.into, row.Request, latest, at)
 		if err != nil {
 			return nil, err
 		}
@@ -158,8 +158,8 @@ func (c *Client) decideAll(ctx context.Context, s step, known []stored, room cap
 
 // decide decides about one request whose latest generation is known, or nil. It reads
 // an earlier generation if the request names one.
-func (c *Client) decide(ctx context.Context, into target, req Request, latest *request.Record) (decision, error) {
-	d := decide(req, latest, into.notAfter, c.now())
+func (c *Client) decide(ctx context.Context, into target, req Request, latest *request.Record, at time.Time) (decision, error) {
+	d := decide(req, latest, into.notAfter, at)
 	earlier := latest != nil && req.Generation != 0 && req.Generation < latest.Generation
 	switch {
 	case latest == nil:

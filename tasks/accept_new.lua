@@ -25,11 +25,10 @@ for i = 6, #ARGV, 2 do
   ids[n], keys[n] = id, record_key(id)
   writes[2 * n - 1], writes[2 * n] = keys[n], head .. content
 end
-if #keys > 0 and redis.call('EXISTS', unpack(keys)) > 0 then return stored_records(0, keys) end
-local full = backlog_refusal({ i = 0, b = #ids }, max_backlog)
-if full then return full end
 if #ids > 0 then
-  redis.call('MSET', unpack(writes))
+  local full = backlog_refusal({ i = 0, b = #ids }, max_backlog)
+  if full and redis.call('EXISTS', unpack(keys)) == 0 then return full end
+  if redis.call('MSETNX', unpack(writes)) == 0 then return stored_records(0, keys) end
   count(batch, 'w', #ids)
 end
 store_chunk(batch, chunk, chunk_rows, joined, ids)

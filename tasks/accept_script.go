@@ -20,6 +20,9 @@ type reply struct {
 	room        capacity // if backlogFull
 }
 
+// usualContent is more than most contents take, in bytes.
+const usualContent = 256
+
 // runAccept runs accept.lua with the first row of each ID or, where all of them can only
 // be new bulk requests, accept_new.lua.
 func (c *Client) runAccept(ctx context.Context, s step, decisions []decision) (reply, error) {
@@ -30,6 +33,7 @@ func (c *Client) runAccept(ctx context.Context, s step, decisions []decision) (r
 		script, rows = acceptNewScript, lua.NewRows("id", "content")
 	}
 	written := append(make([]chunkRow, 0, len(s.written)+len(s.rows)), s.written...)
+	contents := make([]byte, 0, usualContent*len(s.rows))
 	for i, row := range s.rows {
 		d, req := &decisions[i], &row.Request
 		if d.err == nil && !d.retry {
@@ -42,10 +46,12 @@ func (c *Client) runAccept(ctx context.Context, s step, decisions []decision) (r
 		if d.op == "next" {
 			given.Row = d.row
 		}
-		content, err := given.AppendStored(make([]byte, 0, 256))
-		if err != nil {
+		from := len(contents)
+		var err error
+		if contents, err = given.AppendStored(contents); err != nil {
 			return reply{}, fmt.Errorf("encode %s: %w", req.ApplicationID, err)
 		}
+		content := contents[from:]
 		if plain {
 			rows.Add(req.ApplicationID, content)
 			continue
@@ -118,10 +124,14 @@ func parseRecords(reply []any, s step) ([]stored, error) {
 	return now, nil
 }
 
+// usualRow is more than most rows of a chunk take, in bytes.
+const usualRow = 32
+
 // encodeChunk returns the text of a chunk, which order.ParseChunk reads, and how many of
 // its rows joined.
 func encodeChunk(rows []chunkRow) (text []byte, joined int) {
 	slices.SortFunc(rows, func(a, b chunkRow) int { return a.number - b.number })
+	text = make([]byte, 0, usualRow*len(rows))
 	for _, r := range rows {
 		text = strconv.AppendInt(text, int64(r.number), 10)
 		text = append(append(append(text, ' '), r.id...), '\n')

@@ -52,10 +52,10 @@ func TestEnqueueAll_AcceptsRowsInOrderAsRoomIsMade(t *testing.T) {
 func TestEnqueueAll_RefusesOnlyTheRowOfAnUnreadableRecord(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(h *harness, key string){
-		"newer":  func(h *harness, key string) { h.Must(h.Redis.SetRange(t.Context(), key, 0, "9").Err()) },
-		"header": func(h *harness, key string) { h.Must(h.Redis.SetRange(t.Context(), key, 4, "xyz").Err()) },
+		"newer":   func(h *harness, key string) { h.Must(h.Redis.SetRange(t.Context(), key, 0, "9").Err()) },
+		"header":  func(h *harness, key string) { h.Must(h.Redis.SetRange(t.Context(), key, 4, "xyz").Err()) },
 		"content": func(h *harness, key string) { h.Must(h.Redis.Append(t.Context(), key, "xyz").Err()) },
-		"short": func(h *harness, key string) { h.Must(h.Redis.Set(t.Context(), key, "1w", 0).Err()) },
+		"short":   func(h *harness, key string) { h.Must(h.Redis.Set(t.Context(), key, "1w", 0).Err()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)

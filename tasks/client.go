@@ -80,7 +80,7 @@ func (c *Client) Get(ctx context.Context, applicationID string) (Link, error) {
 	if err != nil {
 		return Link{}, err
 	}
-	return c.link(ctx, r)
+	return c.link(ctx, &r)
 }
 
 func (c *Client) read(ctx context.Context, key, applicationID string) (request.Record, error) {
@@ -94,12 +94,12 @@ func (c *Client) read(ctx context.Context, key, applicationID string) (request.R
 	return request.Parse(applicationID, raw)
 }
 
-func (c *Client) link(ctx context.Context, r request.Record) (Link, error) {
+func (c *Client) link(ctx context.Context, r *request.Record) (Link, error) {
 	name, err := c.nameOf(ctx, r.Batch)
 	if err != nil {
 		return Link{}, fmt.Errorf("read the batch of %s: %w", r.ApplicationID, err)
 	}
-	return linkOf(r, name, c.now()), nil
+	return linkOf(*r, name, c.now()), nil
 }
 
 // nameOf returns the name of a batch. It is cached, because it never changes.

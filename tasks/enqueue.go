@@ -69,7 +69,7 @@ func (c *Client) enqueueEach(ctx context.Context, reqs []Request, answers []Answ
 			pending = append(pending, i)
 		}
 	}
-	records := make([]request.Record, len(reqs))
+	records := make([]*request.Record, len(reqs))
 	for len(pending) > 0 {
 		rows := make([]Row, len(pending))
 		for n, i := range pending {
@@ -108,7 +108,7 @@ func (c *Client) enqueueEach(ctx context.Context, reqs []Request, answers []Answ
 
 // dispatch enqueues the task of a queued interactive request, and returns the Link of
 // any request. The worker's feeder enqueues bulk requests.
-func (c *Client) dispatch(ctx context.Context, r request.Record) (Link, error) {
+func (c *Client) dispatch(ctx context.Context, r *request.Record) (Link, error) {
 	if r.Lane == request.Interactive && r.State == request.Queued {
 		if err := linktask.Enqueue(ctx, c.queue, c.keys.Account, r.Lane, r.Ref()); err != nil {
 			return Link{}, err

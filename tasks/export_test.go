@@ -1,4 +1,10 @@
 package tasks
 
-// LinkOf exports linkOf to the tests of the wire format.
-var LinkOf = linkOf //nolint:gochecknoglobals // for tests only
+// These export functions to tests.
+//
+//nolint:gochecknoglobals // for tests only
+var (
+	LinkOf        = linkOf // to those of the wire format
+	IsPlainURL    = isPlainURL
+	IsPlainObject = isPlainObject
+)

@@ -52,7 +52,7 @@ func (c *Client) preview(ctx context.Context, req Request, latest *request.Recor
 	if refusal := req.check(c.destinations); refusal != nil {
 		return Answer{Err: refusal}, nil //nolint:nilerr // a refusal is an answer
 	}
-	d, err := c.decide(ctx, target{}, req, latest)
+	d, err := c.decide(ctx, target{}, req, latest, c.now())
 	if err != nil {
 		return Answer{}, err
 	}
@@ -69,6 +69,6 @@ func (c *Client) preview(ctx context.Context, req Request, latest *request.Recor
 	if latest == nil {
 		return Answer{Err: refusal}, nil
 	}
-	link, err := c.link(ctx, *latest)
+	link, err := c.link(ctx, latest)
 	return Answer{link, refusal}, err
 }

@@ -107,6 +107,9 @@ func webURL(s string, schemes ...string) string {
 	if len(s) > MaxURL {
 		return fmt.Sprintf("is longer than %d bytes", MaxURL)
 	}
+	if isPlainURL(s) {
+		return ""
+	}
 	if problem := visible(s); problem != "" {
 		return problem
 	}
@@ -134,7 +137,7 @@ func metadata(raw json.RawMessage) string {
 	if !utf8.Valid(raw) {
 		return "is not valid UTF-8"
 	}
-	if !json.Valid(raw) || bytes.TrimLeft(raw, " \t\r\n")[0] != '{' {
+	if !isPlainObject(raw) && (!json.Valid(raw) || bytes.TrimLeft(raw, " \t\r\n")[0] != '{') {
 		return "must be a JSON object"
 	}
 	if len(raw) <= MaxMetadata/maxEscaped {

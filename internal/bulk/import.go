@@ -92,7 +92,7 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 	defer stop()
 	var counts Counts
 	var rejecting error
-	pending := make(map[int]input.Row) // by number, until their results
+	var pending []input.Row // until their results, which come in the same order
 	rows := func(yield func(tasks.Row, error) bool) {
 		for row, err := range i.rows(&counts) {
 			if err != nil {
@@ -102,15 +102,16 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 			if row.Err != nil { // hundreds of rows are pending at a time, and an invalid one may be large
 				row.Request = tasks.Request{ApplicationID: legible.Shorten(row.Request.ApplicationID)}
 			}
-			pending[row.Number] = i.keep(row)
+			pending = append(pending, i.keep(row))
 			if !yield(tasks.Row{Number: row.Number, Request: row.Request, Validated: row.Err == nil}, row.Err) {
 				return
 			}
 		}
 	}
 	err := i.Client.EnqueueAll(importing, i.Batch, rows, func(r tasks.Result) {
-		row := pending[r.Row.Number]
-		delete(pending, r.Row.Number)
+		row := pending[0]
+		pending[0] = input.Row{} // its cells are garbage now
+		pending = pending[1:]
 		if err := i.add(&counts, r, row); err != nil && rejecting == nil {
 			rejecting = err
 			stop()

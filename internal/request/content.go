@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -80,7 +81,7 @@ func appendString(dst []byte, s string) []byte {
 }
 
 func appendCompact(dst []byte, raw json.RawMessage) ([]byte, error) {
-	if !bytes.ContainsAny(raw, " \t\r\n") {
+	if !slices.ContainsFunc(raw, func(c byte) bool { return c <= ' ' }) {
 		return append(dst, raw...), nil
 	}
 	compact := bytes.NewBuffer(dst)
