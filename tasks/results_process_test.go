@@ -34,7 +34,7 @@ func TestResults_ClaimEventsOfAKilledConsumer(t *testing.T) {
 	t.Parallel()
 	const claimAfter = 5 * time.Second // the ClaimAfter of testdata/consumer
 	binary := filepath.Join(t.TempDir(), "consumer")
-	fixture.Must(t, fixture.Compile(exec.Command("go", "build", "-trimpath", "-o", binary, "./testdata/consumer")))
+	fixture.Must(t, fixture.Compile(exec.Command("go", "build", "-o", binary, "./testdata/consumer")))
 	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	publish(t, rdb, account, 500)
 	count := func(what string) int64 {

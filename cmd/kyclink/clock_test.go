@@ -75,7 +75,7 @@ var skew = func() int64 {
 		return "", err
 	}
 	out := filepath.Join(dir, "kyclink-skewed")
-	return out, fixture.Compile(exec.Command("go", "build", "-trimpath", "-overlay", file, "-o", out, "."))
+	return out, fixture.Compile(exec.Command("go", "build", "-overlay", file, "-o", out, "."))
 })
 
 // startSkewed is start with a clock that is shifted by a number of seconds.
