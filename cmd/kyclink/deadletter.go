@@ -78,10 +78,16 @@ func (l *deadLetters[T]) check(cmd *cobra.Command) error {
 	if l.Reason != "" && !slices.Contains(l.reasons, fault.Reason(l.Reason)) {
 		return usageError(cmd, fmt.Errorf("--reason: no %s with reason %q; use one of %s", l.are, l.Reason, joined(l.reasons)))
 	}
+	now, times := time.Now(), map[string]time.Time{}
 	for flag, text := range map[string]string{"since": l.Since, "before": l.Before} {
-		if _, err := operator.ParseTime(text, time.Now()); text != "" && err != nil {
+		at, err := operator.ParseTime(text, now)
+		if text != "" && err != nil {
 			return usageError(cmd, fmt.Errorf("--%s: %w", flag, err))
 		}
+		times[flag] = at
+	}
+	if since, before := times["since"], times["before"]; !since.IsZero() && !before.IsZero() && !since.Before(before) {
+		return usageError(cmd, errors.New("--since is not earlier than --before, so that nothing can match; swap them"))
 	}
 	if cmd.Flags().Lookup("all") == nil { // the command only lists, or has a batch as its argument
 		return nil

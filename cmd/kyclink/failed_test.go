@@ -106,6 +106,7 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 	expect(0, "workflow_rules: an invented message", "", "failed", "list", "F-000010")
 	expect(1, "", `there is no batch "winter"`, "failed", "list", "--batch", "winter")
 	expect(64, "", "neither a time", "failed", "list", "--since", "yesterday")
+	expect(64, "", "--since is not earlier than --before", "failed", "retry", "--since", "2h", "--before", "3h")
 	expect(64, "", "--batch is empty", "failed", "list", "--batch", "")
 	expect(64, "", `no request is failed with reason "nonsense"`, "failed", "list", "--reason", "nonsense")
 	expect(64, "", "no failed request is selected", "failed", "retry", "--rate", "50/s")

@@ -158,6 +158,8 @@ func (r Request) validate() (Request, error) {
 		return invalid("filter.lane", "must be one of %s", joined(lanes))
 	case f.Host != "" && r.Kind.state() != "":
 		return invalid("filter.host", "is only for deliveries")
+	case !f.Since.IsZero() && !f.Before.IsZero() && !f.Since.Before(f.Before):
+		return invalid("filter.since", "must be earlier than before, or nothing can match")
 	case err != nil:
 		return invalid("rate", "%s", err.Error())
 	case perSecond(pace) > maxRate:

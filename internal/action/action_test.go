@@ -27,6 +27,7 @@ func TestPlan_RefusesRequestsThatMakeNoSense(t *testing.T) {
 		"filter.batch":  {Kind: RetryFailed, Filter: Filter{Batch: "none"}},
 		"filter.host":   {Kind: RetryFailed, Filter: Filter{Host: "shop.example"}},
 		"filter.lane":   {Kind: DropDeliveries, Filter: Filter{Lane: request.Bulk}},
+		"filter.since":  {Kind: DropHeld, Filter: Filter{Since: time.Now(), Before: time.Now().Add(-time.Hour)}},
 		"filter.lane ":  {Kind: DropHeld, Filter: Filter{Lane: "fast"}},
 		"ids":           {Kind: DropHeld, IDs: make([]string, MaxIDs+1)},
 		"ids ":          {Kind: DropHeld, IDs: []string{""}},

@@ -86,7 +86,7 @@ func TestListDeliveries_ReturnsWhatMatches(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]int{
-		"status=delivered": 400, "limit=0": 400, "limit=501": 400, "since=yesterday": 400, "cursor=x": 400, "color=red": 400, "batch=none": 404,
+		"status=delivered": 400, "limit=0": 400, "limit=501": 400, "since=yesterday": 400, "since=2026-12-01T00:00:00Z&before=2026-11-01T00:00:00Z": 400, "cursor=x": 400, "color=red": 400, "batch=none": 404,
 	} {
 		reason := map[int]string{400: "invalid", 404: "not_found"}[want]
 		s.expect(s.send("GET", "/v1/deliveries?"+query, ""), want, reason)

@@ -81,6 +81,9 @@ func parsePeriod(value func(string) string) (since, before time.Time, err error)
 			}
 		}
 	}
+	if !since.IsZero() && !before.IsZero() && !since.Before(before) {
+		return since, before, malformed("since", "must be earlier than before, or nothing can match")
+	}
 	return since, before, nil
 }
 

@@ -48,7 +48,7 @@ func TestFailed_AreGroupedByReason(t *testing.T) {
 	if p := b.get("/failed?reason=workflow_rules", http.StatusOK); len(findAll(p.text, `href="/request?id=W-`)) != 3 || len(findAll(p.text, `href="/request?id=`)) != 3 {
 		t.Errorf("the list has other requests:\n%s", p.text)
 	}
-	for _, wrong := range []string{"/failed?since=x", "/failed?batch=summer", "/held?cursor=x", "/callbacks?status=x", "/callbacks?before=x"} {
+	for _, wrong := range []string{"/failed?since=x", "/failed?since=1h&before=2h", "/failed?batch=summer", "/held?cursor=x", "/callbacks?status=x", "/callbacks?before=x"} {
 		b.get(wrong, http.StatusUnprocessableEntity)
 	}
 }

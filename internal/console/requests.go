@@ -109,6 +109,9 @@ func (c *Console) filter(ctx context.Context, form map[string]string, now time.T
 		form[name] = to.UTC().Truncate(time.Second).Format(time.RFC3339)
 		*to = to.Truncate(time.Second)
 	}
+	if !f.Since.IsZero() && !f.Before.IsZero() && !f.Since.Before(f.Before) {
+		return f, "The beginning of the period is not earlier than its end, so that nothing can match.", nil
+	}
 	if form["batch"] == "" {
 		return f, "", nil
 	}
