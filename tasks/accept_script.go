@@ -102,13 +102,18 @@ func parseRecords(reply []any, s step) ([]stored, error) {
 		}
 		when = time.UnixMilli(ms).UTC()
 	}
+	var fresh []request.Record
+	if !when.IsZero() {
+		fresh = make([]request.Record, len(s.rows))
+	}
 	next := 1
 	for i, row := range s.rows {
 		if s.firsts[i] != i {
 			continue
 		}
 		if !when.IsZero() {
-			now[i].record = firstRecord(s.into, row, when)
+			fresh[i] = firstRecord(s.into, row, when)
+			now[i].record = &fresh[i]
 			continue
 		}
 		raw := reply[next].(string)
@@ -153,8 +158,8 @@ func content(into target, row Row) request.Content {
 }
 
 // firstRecord returns the record that accept.lua writes for an unknown ID.
-func firstRecord(into target, row Row, when time.Time) *request.Record {
-	r := &request.Record{
+func firstRecord(into target, row Row, when time.Time) request.Record {
+	r := request.Record{
 		ApplicationID: row.Request.ApplicationID, State: request.Waiting, Lane: request.Lane(row.Request.Lane),
 		Generation: 1, Run: 1, Batch: into.batch, AcceptedAt: when, ChangedAt: when,
 		Deadline: !row.Request.NotAfter.IsZero(), Content: content(into, row),

@@ -24,6 +24,7 @@ type chunkWriter struct {
 	chunks []*chunk // in progress, oldest first
 	ids    map[string]bool
 	failed bool
+	unused [][]Result // memory of chunks that are finished
 }
 
 // chunk is a number of consecutive rows.
@@ -35,7 +36,7 @@ type chunk struct {
 }
 
 func (w *chunkWriter) writeAll(ctx context.Context, name string, rows iter.Seq2[Row, error]) error {
-	last, next := 0, &chunk{}
+	last, next := 0, w.newChunk(0)
 	for row, err := range rows {
 		_, invalid := errors.AsType[*InvalidError](err)
 		if err != nil && !invalid {
@@ -51,12 +52,22 @@ func (w *chunkWriter) writeAll(ctx context.Context, name string, rows iter.Seq2[
 			if err := w.start(ctx, next); err != nil {
 				return err
 			}
-			next = &chunk{number: next.number + 1, results: make([]Result, 0, order.ChunkRows)}
+			next = w.newChunk(next.number + 1)
 		}
 		last = row.Number
 		next.results = append(next.results, Result{Row: row, Err: err})
 	}
 	return w.start(ctx, next)
+}
+
+func (w *chunkWriter) newChunk(number int) *chunk {
+	last := len(w.unused) - 1
+	if last < 0 {
+		return &chunk{number: number, results: make([]Result, 0, order.ChunkRows)}
+	}
+	results := w.unused[last]
+	w.unused = w.unused[:last]
+	return &chunk{number: number, results: results}
 }
 
 // start starts writing a chunk, which may have no rows.
@@ -117,6 +128,7 @@ func (w *chunkWriter) finishOldest() error {
 	for _, r := range oldest.results {
 		w.done(r)
 	}
+	w.unused = append(w.unused, oldest.results[:0])
 	return nil
 }
 

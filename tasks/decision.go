@@ -30,7 +30,8 @@ func (d decision) result(into target, row Row, known *request.Record) *request.R
 	case d.err != nil:
 		return nil
 	case d.op == "new":
-		return firstRecord(into, row, time.Time{})
+		r := firstRecord(into, row, time.Time{})
+		return &r
 	case d.op == "keep":
 		return known
 	}

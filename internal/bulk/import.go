@@ -92,7 +92,7 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 	defer stop()
 	var counts Counts
 	var rejecting error
-	var pending []input.Row // until their results, which come in the same order
+	var pending rowQueue // until their results, which come in the same order
 	rows := func(yield func(tasks.Row, error) bool) {
 		for row, err := range i.rows(&counts) {
 			if err != nil {
@@ -102,17 +102,14 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 			if row.Err != nil { // hundreds of rows are pending at a time, and an invalid one may be large
 				row.Request = tasks.Request{ApplicationID: legible.Shorten(row.Request.ApplicationID)}
 			}
-			pending = append(pending, i.keep(row))
+			pending.add(i.keep(row))
 			if !yield(tasks.Row{Number: row.Number, Request: row.Request, Validated: row.Err == nil}, row.Err) {
 				return
 			}
 		}
 	}
 	err := i.Client.EnqueueAll(importing, i.Batch, rows, func(r tasks.Result) {
-		row := pending[0]
-		pending[0] = input.Row{} // its cells are garbage now
-		pending = pending[1:]
-		if err := i.add(&counts, r, row); err != nil && rejecting == nil {
+		if err := i.add(&counts, r, pending.take()); err != nil && rejecting == nil {
 			rejecting = err
 			stop()
 		}
@@ -121,6 +118,28 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 		i.OnProgress(counts)
 	}
 	return counts, i.closeRejects(cmp.Or(rejecting, causeOf(ctx, err)))
+}
+
+// rowQueue is a queue of rows, in memory that is used again.
+type rowQueue struct {
+	rows  []input.Row
+	first int
+}
+
+func (q *rowQueue) add(row input.Row) {
+	if q.first > 0 && len(q.rows) == cap(q.rows) {
+		n := copy(q.rows, q.rows[q.first:])
+		clear(q.rows[n:])
+		q.rows, q.first = q.rows[:n], 0
+	}
+	q.rows = append(q.rows, row)
+}
+
+func (q *rowQueue) take() input.Row {
+	row := q.rows[q.first]
+	q.rows[q.first] = input.Row{} // its cells are garbage now
+	q.first++
+	return row
 }
 
 // closeRejects completes the file of rejected rows, and returns the error that ended the

@@ -94,6 +94,30 @@ func TestImport_CountsEveryKindOfRow(t *testing.T) {
 }
 
 // An import ends when a rejected row cannot be written: it would be lost.
+// Hundreds of rows are in progress at a time, and each result belongs to its row.
+func TestImport_RejectsEachRowByItsLineInALargeFile(t *testing.T) {
+	h := fixture.NewAccount(t)
+	var file, want strings.Builder
+	file.WriteString("application_id,expiry_minutes\n")
+	const rows = 5000
+	for row := 1; row <= rows; row++ {
+		expiry := "60"
+		if row%7 == 0 {
+			expiry = "no"
+			fmt.Fprintf(&want, "row %d at line %d, invalid: expiry_minutes: must be a whole number\n", row, row+1)
+		}
+		fmt.Fprintf(&file, "R-%d,%s\n", row, expiry)
+	}
+	i, rejects := newImport(t, h, "a.csv", file.String(), input.Options{})
+	counts, err := i.Run(t.Context())
+	if err != nil || counts.Accepted != rows-rows/7 || counts.Invalid != rows/7 {
+		t.Errorf("imported %+v, %v", counts, err)
+	}
+	if got := strings.Join(*rejects, "\n") + "\n"; got != want.String() {
+		t.Errorf("rejected %.200s…, want %.200s…", got, want.String())
+	}
+}
+
 func TestImport_EndsWhenARejectCannotBeWritten(t *testing.T) {
 	h := fixture.NewAccount(t)
 	i, _ := newImport(t, h, "a.csv", "application_id\n"+strings.Repeat("a b\n", 5000), input.Options{})
