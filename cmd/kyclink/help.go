@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/kyclink/kyclink/internal/legible"
 )
 
 // newHelp returns the help command. Unlike cobra's own, it fails for an unknown command.
@@ -55,6 +57,12 @@ func unknownCommand(parent *cobra.Command, name string) error {
 
 // flagError returns a usage error. That of an unknown flag has the names of similar ones.
 func flagError(cmd *cobra.Command, err error) error {
+	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return usageError(cmd, wrongValue(wrong))
+	}
+	if bare, ok := errors.AsType[*pflag.ValueRequiredError](err); ok && bare.GetSpecifiedShortnames() == "" {
+		return usageError(cmd, fmt.Errorf("--%s needs a value", bare.GetSpecifiedName()))
+	}
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
 	if !ok || unknown.GetSpecifiedShortnames() != "" {
 		return usageError(cmd, err)
@@ -67,6 +75,18 @@ func flagError(cmd *cobra.Command, err error) error {
 	})
 	name := unknown.GetSpecifiedName()
 	return usageError(cmd, fmt.Errorf("unknown flag --%s%s", name, suggestion(flags, name, "--")))
+}
+
+// wrongValue says which values a flag takes. The errors of the flag types that are not this
+// program's name Go functions.
+func wrongValue(err *pflag.InvalidValueError) error {
+	kind, known := map[string]string{
+		"bool": "true or false", "duration": "a duration, such as 30s or 2h", "int": "a whole number",
+	}[err.GetFlag().Value.Type()]
+	if !known {
+		return fmt.Errorf("--%s: %w", err.GetFlag().Name, err.Unwrap())
+	}
+	return fmt.Errorf("--%s is %q; use %s", err.GetFlag().Name, legible.Shorten(err.GetValue()), kind)
 }
 
 // suggestion returns the names of commands below parent that are similar to a name.
