@@ -5,7 +5,8 @@
 -- batch: its number, 0 for none
 -- chunk: its number, '' for none
 -- chunk_rows: the chunk's text, a line "row id" for each row
--- joined: how many of these rows joined
+-- size: how many rows these are
+-- joined: how many of them joined
 -- max_backlog: how many requests of a lane may wait and be queued, '' for any number
 -- rows: op, id (each id once), lane ('i' or 'b'), generation, not_after (ms, or ''),
 --   content. op is what must hold, and is done:
@@ -22,13 +23,13 @@
 -- for no more than so many new requests; {-3}: there is no such batch any more.
 --
 -- uses: keys, clock, record, counters, operator_lists, turn, feeding, accepting, chunk
-local batch, chunk, chunk_rows, joined, max_backlog = unpack(ARGV, 1, 5)
+local batch, chunk, chunk_rows, size, joined, max_backlog = unpack(ARGV, 1, 6)
 batch = tonumber(batch)
 local refusal = batch_refusal(batch)
 if refusal then return refusal end
 
 local rows, keys, all_new = {}, {}, true
-for i = 6, #ARGV, 6 do
+for i = 7, #ARGV, 6 do
   local op, id, lane, generation, not_after, content = unpack(ARGV, i, i + 5)
   local n = #rows + 1
   keys[n] = record_key(id)
@@ -127,6 +128,6 @@ if #writes > 0 then redis.call('MSET', unpack(writes)) end
 for state, n in pairs(accepted) do
   if n > 0 then count(batch, state, n) end
 end
-store_chunk(batch, chunk, chunk_rows, joined, waiting)
+store_chunk(batch, chunk, chunk_rows, size, joined, waiting)
 if all_new then return { 2, ms(now) } end
 return stored_records(1, keys)

@@ -6,20 +6,21 @@
 -- batch: its number, 0 for none
 -- chunk: its number, '' for none
 -- chunk_rows: the chunk's text, a line "row id" for each row
--- joined: how many of these rows joined
+-- size: how many rows these are
+-- joined: how many of them joined
 -- max_backlog: how many requests of a lane may wait and be queued, '' for any number
 -- rows: id (each id once), content
 -- Returns as accept does.
 --
 -- uses: keys, clock, counters, accepting, chunk
-local batch, chunk, chunk_rows, joined, max_backlog = unpack(ARGV, 1, 5)
+local batch, chunk, chunk_rows, size, joined, max_backlog = unpack(ARGV, 1, 6)
 batch = tonumber(batch)
 local refusal = batch_refusal(batch)
 if refusal then return refusal end
 
 local ids, keys, writes = {}, {}, {}
 local head = new_header('b', 1, '-', batch)
-for i = 6, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   local id, content = unpack(ARGV, i, i + 1)
   local n = #ids + 1
   ids[n], keys[n] = id, record_key(id)
@@ -31,5 +32,5 @@ if #ids > 0 then
   if redis.call('MSETNX', unpack(writes)) == 0 then return stored_records(0, keys) end
   count(batch, 'w', #ids)
 end
-store_chunk(batch, chunk, chunk_rows, joined, ids)
+store_chunk(batch, chunk, chunk_rows, size, joined, ids)
 return { 2, ms(now) }

@@ -63,7 +63,7 @@ func (c *Client) runAccept(ctx context.Context, s step, decisions []decision) (r
 		rows.Add(d.op, req.ApplicationID, string(req.Lane[:1]), d.generation, due, content)
 	}
 	text, joined := encodeChunk(written)
-	args := lua.Args{"batch": s.into.batch, "chunk": "", "chunk_rows": text, "joined": joined, "max_backlog": ""}
+	args := lua.Args{"batch": s.into.batch, "chunk": "", "chunk_rows": text, "size": len(written), "joined": joined, "max_backlog": ""}
 	if c.limit > 0 {
 		args["max_backlog"] = c.limit
 	}

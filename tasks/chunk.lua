@@ -33,8 +33,9 @@ end
 -- store_chunk writes a chunk and has its requests fed.
 --
 -- chunk: its number, '' for none   text: its rows, each "row id\n"
--- joined: how many of them joined   waiting: the ids of the requests that wait now
-local function store_chunk(batch, chunk, text, joined, waiting)
+-- size: how many these are   joined: how many of them joined
+-- waiting: the ids of the requests that wait now
+local function store_chunk(batch, chunk, text, size, joined, waiting)
   if chunk == '' then
     for _, id in ipairs(waiting) do requeue(batch, id) end
     return
@@ -45,10 +46,11 @@ local function store_chunk(batch, chunk, text, joined, waiting)
   local order, key = order_key(batch), batch_key(batch)
   local before = redis.call('HGET', order, chunk)
   local at = redis.call('HMGET', key, 'cursor', 'last')
-  if before ~= joined .. '\n' .. text and select(2, string.gsub(text, '\n', '\n')) > #waiting then
-    text = mention_rows(batch, chunk, text)
-  end
   local value = joined .. '\n' .. text
+  if before ~= value and tonumber(size) > #waiting then
+    text = mention_rows(batch, chunk, text)
+    value = joined .. '\n' .. text
+  end
   if before or tonumber(chunk) < tonumber(at[1] or '0') then
     for _, id in ipairs(waiting) do requeue(batch, id) end
   end

@@ -235,7 +235,7 @@ local function merged_rows(batch, text, before)
   for i, row in ipairs(sorted) do sorted[i] = row.text end
   return table.concat(sorted)
 end
-local function store_chunk(batch, chunk, text, joined, waiting)
+local function store_chunk(batch, chunk, text, size, joined, waiting)
   if chunk == '' then
     for _, id in ipairs(waiting) do requeue(batch, id) end
     return
@@ -243,10 +243,11 @@ local function store_chunk(batch, chunk, text, joined, waiting)
   local order, key = order_key(batch), batch_key(batch)
   local before = redis.call('HGET', order, chunk)
   local at = redis.call('HMGET', key, 'cursor', 'last')
-  if before ~= joined .. '\n' .. text and select(2, string.gsub(text, '\n', '\n')) > #waiting then
-    text = mention_rows(batch, chunk, text)
-  end
   local value = joined .. '\n' .. text
+  if before ~= value and tonumber(size) > #waiting then
+    text = mention_rows(batch, chunk, text)
+    value = joined .. '\n' .. text
+  end
   if before or tonumber(chunk) < tonumber(at[1] or '0') then
     for _, id in ipairs(waiting) do requeue(batch, id) end
   end
@@ -266,12 +267,12 @@ local function store_chunk(batch, chunk, text, joined, waiting)
   schedule_feed(batch)
 end
 -- tasks/accept.lua
-local batch, chunk, chunk_rows, joined, max_backlog = unpack(ARGV, 1, 5)
+local batch, chunk, chunk_rows, size, joined, max_backlog = unpack(ARGV, 1, 6)
 batch = tonumber(batch)
 local refusal = batch_refusal(batch)
 if refusal then return refusal end
 local rows, keys, all_new = {}, {}, true
-for i = 6, #ARGV, 6 do
+for i = 7, #ARGV, 6 do
   local op, id, lane, generation, not_after, content = unpack(ARGV, i, i + 5)
   local n = #rows + 1
   keys[n] = record_key(id)
@@ -359,6 +360,6 @@ if #writes > 0 then redis.call('MSET', unpack(writes)) end
 for state, n in pairs(accepted) do
   if n > 0 then count(batch, state, n) end
 end
-store_chunk(batch, chunk, chunk_rows, joined, waiting)
+store_chunk(batch, chunk, chunk_rows, size, joined, waiting)
 if all_new then return { 2, ms(now) } end
 return stored_records(1, keys)

@@ -218,7 +218,7 @@ local function merged_rows(batch, text, before)
   for i, row in ipairs(sorted) do sorted[i] = row.text end
   return table.concat(sorted)
 end
-local function store_chunk(batch, chunk, text, joined, waiting)
+local function store_chunk(batch, chunk, text, size, joined, waiting)
   if chunk == '' then
     for _, id in ipairs(waiting) do requeue(batch, id) end
     return
@@ -226,10 +226,11 @@ local function store_chunk(batch, chunk, text, joined, waiting)
   local order, key = order_key(batch), batch_key(batch)
   local before = redis.call('HGET', order, chunk)
   local at = redis.call('HMGET', key, 'cursor', 'last')
-  if before ~= joined .. '\n' .. text and select(2, string.gsub(text, '\n', '\n')) > #waiting then
-    text = mention_rows(batch, chunk, text)
-  end
   local value = joined .. '\n' .. text
+  if before ~= value and tonumber(size) > #waiting then
+    text = mention_rows(batch, chunk, text)
+    value = joined .. '\n' .. text
+  end
   if before or tonumber(chunk) < tonumber(at[1] or '0') then
     for _, id in ipairs(waiting) do requeue(batch, id) end
   end
@@ -249,13 +250,13 @@ local function store_chunk(batch, chunk, text, joined, waiting)
   schedule_feed(batch)
 end
 -- tasks/accept_new.lua
-local batch, chunk, chunk_rows, joined, max_backlog = unpack(ARGV, 1, 5)
+local batch, chunk, chunk_rows, size, joined, max_backlog = unpack(ARGV, 1, 6)
 batch = tonumber(batch)
 local refusal = batch_refusal(batch)
 if refusal then return refusal end
 local ids, keys, writes = {}, {}, {}
 local head = new_header('b', 1, '-', batch)
-for i = 6, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   local id, content = unpack(ARGV, i, i + 1)
   local n = #ids + 1
   ids[n], keys[n] = id, record_key(id)
@@ -267,5 +268,5 @@ if #ids > 0 then
   if redis.call('MSETNX', unpack(writes)) == 0 then return stored_records(0, keys) end
   count(batch, 'w', #ids)
 end
-store_chunk(batch, chunk, chunk_rows, joined, ids)
+store_chunk(batch, chunk, chunk_rows, size, joined, ids)
 return { 2, ms(now) }
