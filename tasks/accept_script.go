@@ -74,6 +74,11 @@ func (c *Client) runAccept(ctx context.Context, s step, decisions []decision) (r
 	if err != nil {
 		return reply{}, fmt.Errorf("accept %d requests: %w", len(s.rows), err)
 	}
+	return c.parseReply(ctx, raw, s)
+}
+
+// parseReply parses what accept.lua and accept_new.lua return.
+func (c *Client) parseReply(ctx context.Context, raw []any, s step) (reply, error) {
 	switch raw[0].(int64) {
 	case -1:
 		name, _ := c.nameOf(ctx, s.into.batch) // cached: the batch has just been opened

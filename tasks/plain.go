@@ -21,9 +21,10 @@ func isPlainURL(s string) bool {
 func hasOnly(s, others string) bool {
 	for i := range len(s) {
 		c := s[i]
-		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || strings.IndexByte(others, c) >= 0) {
-			return false
+		if 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || strings.IndexByte(others, c) >= 0 {
+			continue
 		}
+		return false
 	}
 	return true
 }

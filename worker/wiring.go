@@ -150,13 +150,13 @@ func newWorker(rdb redis.UniversalClient, s stores, links Upstream, cfg Config) 
 	actions := action.NewRunner(action.RunnerConfig{Redis: rdb, Account: account, Log: log, Limited: limited})
 	w.background = []func(context.Context){feed.Run, recovery.New(repair).Run, w.servers.watch, actions.Run}
 	if cfg.Callbacks.Poster != nil {
-		w.addCallbacks(rdb, queue, s, wiring)
+		w.addCallbacks(queue, s, wiring)
 	}
 	return w
 }
 
 // addCallbacks lets a worker deliver callbacks.
-func (w *Worker) addCallbacks(rdb redis.UniversalClient, queue *asynq.Client, s stores, wiring *wiring) {
+func (w *Worker) addCallbacks(queue *asynq.Client, s stores, wiring *wiring) {
 	t := w.cfg.Telemetry
 	dispatcher := dispatch.NewDispatcher(dispatch.DispatcherConfig{
 		Redis: w.servers.config.Blocking, Account: w.cfg.Account.Name, Opener: s.opener, Queue: queue, Limited: t.Limited,

@@ -105,11 +105,18 @@ func (f *fetcher) awaitTask(ctx context.Context, sha string, keys []string, args
 	back := f.LMove(ctx, woken, pending, "left", "right").Err()
 	switch {
 	case moved.Err() != nil:
-		time.Sleep(poll)
+		pause(ctx, poll)
 	case back == nil && errors.Is(task.Err(), redis.Nil): // the queue is paused
-		time.Sleep(maxWait)
+		pause(ctx, maxWait)
 	}
 	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 // putBack returns a task that came while the server stops to the queue, where Redis gives

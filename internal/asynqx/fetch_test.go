@@ -231,9 +231,9 @@ func TestServer_SeldomQueriesWhileIdle(t *testing.T) {
 func TestServer_FindsTasksWithoutBeingWoken(t *testing.T) {
 	t.Parallel()
 	lost := map[string]func(func() error) error{
-		"no wait reaches Redis": func(func() error) error { time.Sleep(time.Millisecond); return redis.Nil },
+		"no wait reaches Redis": func(func() error) error { <-time.After(time.Millisecond); return redis.Nil },
 		"waiting is forbidden":  func(func() error) error { return errNoPermission },
-		"no reply arrives":      func(func() error) error { time.Sleep(time.Millisecond); return net.ErrClosed },
+		"no reply arrives":      func(func() error) error { <-time.After(time.Millisecond); return net.ErrClosed },
 	}
 	for name, around := range lost {
 		t.Run(name, func(t *testing.T) {
