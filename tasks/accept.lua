@@ -109,7 +109,7 @@ local function accept(row)
     if row.lane == 'b' then waiting[#waiting + 1] = row.id end
   end
   writes[#writes + 1] = row.key
-  writes[#writes + 1] = head .. row.content
+  writes[#writes + 1] = new_record(head, row.content)
 end
 
 for _, row in ipairs(rows) do

@@ -24,7 +24,7 @@ for i = 7, #ARGV, 2 do
   local id, content = unpack(ARGV, i, i + 1)
   local n = #ids + 1
   ids[n], keys[n] = id, record_key(id)
-  writes[2 * n - 1], writes[2 * n] = keys[n], head .. content
+  writes[2 * n - 1], writes[2 * n] = keys[n], new_record(head, content)
 end
 if #ids > 0 then
   local full = backlog_refusal({ i = 0, b = #ids }, max_backlog)

@@ -41,6 +41,14 @@ local function new_header(lane, gen, deadline, batch)
   })
 end
 
+-- new_record returns a record with a header and a content. Scripts of version 1 take a record
+-- that is shorter than their header for none, and could overwrite it: blanks fill it.
+local function new_record(head, content)
+  local missing = HEADER - #head - #content
+  if missing > 0 then content = '{' .. string.rep(' ', missing) .. string.sub(content, 2) end
+  return head .. content
+end
+
 -- stored_records returns the reply {ok, record or '' ...}.
 local function stored_records(ok, keys)
   local out = { ok }

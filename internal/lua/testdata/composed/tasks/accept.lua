@@ -158,6 +158,11 @@ local function new_header(lane, gen, deadline, batch)
     attempts = 0, charged = 0, dups = 0, batch = batch, seen = 0, accepted = now, changed = now, holder = 0, deadline = deadline,
   })
 end
+local function new_record(head, content)
+  local missing = HEADER - #head - #content
+  if missing > 0 then content = '{' .. string.rep(' ', missing) .. string.sub(content, 2) end
+  return head .. content
+end
 local function stored_records(ok, keys)
   local out = { ok }
   for i, key in ipairs(keys) do out[i + 1] = redis.call('GET', key) or '' end
@@ -342,7 +347,7 @@ local function accept(row)
     if row.lane == 'b' then waiting[#waiting + 1] = row.id end
   end
   writes[#writes + 1] = row.key
-  writes[#writes + 1] = head .. row.content
+  writes[#writes + 1] = new_record(head, row.content)
 end
 for _, row in ipairs(rows) do
   if row.op == 'new' or row.op == 'next' then accept(row)

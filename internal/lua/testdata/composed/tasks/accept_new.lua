@@ -129,6 +129,11 @@ local function new_header(lane, gen, deadline, batch)
     attempts = 0, charged = 0, dups = 0, batch = batch, seen = 0, accepted = now, changed = now, holder = 0, deadline = deadline,
   })
 end
+local function new_record(head, content)
+  local missing = HEADER - #head - #content
+  if missing > 0 then content = '{' .. string.rep(' ', missing) .. string.sub(content, 2) end
+  return head .. content
+end
 local function stored_records(ok, keys)
   local out = { ok }
   for i, key in ipairs(keys) do out[i + 1] = redis.call('GET', key) or '' end
@@ -260,7 +265,7 @@ for i = 7, #ARGV, 2 do
   local id, content = unpack(ARGV, i, i + 1)
   local n = #ids + 1
   ids[n], keys[n] = id, record_key(id)
-  writes[2 * n - 1], writes[2 * n] = keys[n], head .. content
+  writes[2 * n - 1], writes[2 * n] = keys[n], new_record(head, content)
 end
 if #ids > 0 then
   local full = backlog_refusal({ i = 0, b = #ids }, max_backlog)
