@@ -93,7 +93,7 @@ func normalised(text string) string {
 		`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`,
 		`\d{4}-\d\d-\d\dT[0-9:.]+Z`,
 		`\d+\.\d/s`,
-		`created in (under )?[0-9.]+m?s`,
+		`created after (less than )?[0-9.]+m?s`,
 		`, cap [0-9,]+`, // known once a worker has trimmed the stream
 	} {
 		text = regexp.MustCompile(differs).ReplaceAllString(text, "")

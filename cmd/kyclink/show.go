@@ -94,7 +94,7 @@ func callText(c operator.Call) string {
 	outcome := map[string]string{"no_link": "no link", "unknown": "may have created a link"}
 	text := fmt.Sprintf("%s, %s", moment(c.At), cmp.Or(outcome[c.Outcome], c.Outcome))
 	if took := c.Duration(); took != "" {
-		text += " in " + took
+		text += " after " + took
 	}
 	if why := reasonText(c.Reason, c.Message); why != "" {
 		text += ", " + why

@@ -185,7 +185,7 @@ func TestRequest_ShowsEachAttempt(t *testing.T) {
 	h := newHarness(t)
 	h.Do("A-1", "accept", "feed", "admit", "retry", "admit", "created")
 	p := h.signedIn(apikey.Read).get("/request?id=A-1", http.StatusOK)
-	for _, want := range []string{"Attempt 1 may have created a link in ", "FaceKi failed while it handled the request", "Attempt 2 created the link in "} {
+	for _, want := range []string{"Attempt 1: a link may have been created <span class=\"muted\">after ", "FaceKi failed while it handled the request", "Attempt 2: link created <span class=\"muted\">after "} {
 		if !strings.Contains(p.text, want) {
 			t.Errorf("the page does not contain %q:\n%s", want, p.text)
 		}

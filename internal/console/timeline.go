@@ -48,6 +48,11 @@ func (d requestData) timeline() []step {
 		steps = append(steps, deliverySteps(delivery)...)
 	}
 	slices.SortStableFunc(steps, func(a, b step) int { return a.At.Compare(b.At) })
+	for i := len(steps) - 1; i > 0; i-- { // an end repeats the answer of its attempt
+		if steps[i-1].Kind == "call" && steps[i].Text == steps[i-1].Text {
+			steps[i].Text = ""
+		}
+	}
 	return steps
 }
 
@@ -81,15 +86,15 @@ func callStep(c operator.Call) step {
 	s := step{At: c.At, Kind: "call", Note: c.Reason, Text: c.Message}
 	switch c.Outcome {
 	case fault.LabelCreated:
-		s.Title = "created the link"
+		s.Title = "link created"
 	case fault.NoLink.Label():
-		s.Title = "created no link"
+		s.Title = "no link"
 	default:
-		s.Title = "may have created a link"
+		s.Title = "a link may have been created"
 	}
-	s.Title = fmt.Sprintf("Attempt %d %s", c.Attempt, s.Title)
+	s.Title = fmt.Sprintf("Attempt %d: %s", c.Attempt, s.Title)
 	if took := c.Duration(); took != "" {
-		s.Title += " in " + took
+		s.Note = strings.TrimSpace("after " + took + " " + s.Note)
 	}
 	return s
 }

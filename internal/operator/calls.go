@@ -29,7 +29,7 @@ func (c Call) Duration() string {
 	}
 	switch took := milliseconds(*c.Milliseconds); {
 	case took < time.Millisecond:
-		return "under 1ms"
+		return "less than 1ms"
 	case took < time.Second:
 		return took.String()
 	default:

@@ -31,7 +31,7 @@ func TestCalls_AreThoseOfAllRuns(t *testing.T) {
 	if err != nil || string(got) != want {
 		t.Errorf("got %s, %v\nwant %s", got, err, want)
 	}
-	for i, want := range []string{"1.4s", "", "30s", "under 1ms"} {
+	for i, want := range []string{"1.4s", "", "30s", "less than 1ms"} {
 		if got := callsOf(r)[i].Duration(); got != want {
 			t.Errorf("the duration of call %d is %q, want %q", i, got, want)
 		}
