@@ -185,12 +185,13 @@ func expireLeases(t testing.TB, rdb *redis.Client) {
 // next run ends.
 func TestRun_HoldsWhatWasCalledWhenKilled(t *testing.T) {
 	t.Parallel()
-	sim, setting := upstream(t, `{"latency":"50ms","rules":[{"match":"P-0003","fault":"reset_after"}]}`)
-	settings := []string{setting, "KYCLINK_ON_UNKNOWN=hold"}
+	// One call hangs, so that one is in flight whenever the run is killed.
+	sim, setting := upstream(t, `{"latency":"50ms","rules":[{"match":"P-0003","fault":"reset_after"},{"match":"P-0060","fault":"hang"}]}`)
+	settings := []string{setting, "KYCLINK_ON_UNKNOWN=hold", "FACEKI_TIMEOUT=1m"}
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(200)), filepath.Join(dir, "links.csv")
 	p := start(t, settings, "run", in, "-o", out, "--simulate")
-	fixture.Eventually(t, "a third is done", func() bool { return sim.State().Links > 70 })
+	fixture.Eventually(t, "a third is done, and a call hangs", func() bool { return sim.State().Links > 70 && sim.Application("P-0060").Calls == 1 })
 	p.kill()
 	before := journaled(t, out)
 	for range 2 { // the second run has nothing to do
