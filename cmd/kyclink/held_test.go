@@ -127,11 +127,12 @@ func TestHeld_IncludesCallsOfAKilledWorker(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
 	rdb := server.Client(t)
-	sim, setting := upstream(t, `{"latency":"300ms"}`)
-	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_ON_UNKNOWN=hold"}
+	// One call hangs, so that one is in flight whenever the worker is killed.
+	sim, setting := upstream(t, `{"latency":"300ms","rules":[{"match":"P-0010","fault":"hang"}]}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_ON_UNKNOWN=hold", "FACEKI_TIMEOUT=1m"}
 	client := enqueue(t, rdb, 60)
 	w := start(t, settings, "worker", "--simulate")
-	fixture.Eventually(t, "some are made and some are called", func() bool { return sim.State().Links > 5 && sim.State().InFlight > 3 })
+	fixture.Eventually(t, "some are made and some are called", func() bool { return sim.State().Links > 5 && sim.Application("P-0010").Calls == 1 })
 	w.kill()
 	calling := with(links(t, client, 60), tasks.Calling)
 	if len(calling) == 0 {
