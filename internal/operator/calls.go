@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fault"
@@ -55,7 +56,7 @@ func callsOf(r request.Record) []Call {
 				c.Outcome = fault.Uncertain.Label()
 			}
 			if a.Took == nil {
-				c.Message = endedMessage
+				c.Message = cmp.Or(a.Message, endedMessage)
 			}
 			calls = append(calls, c)
 		}
