@@ -1,5 +1,5 @@
 # The everyday commands; `make` alone lists them. Tools are installed in .bin/, except
-# by test-needs.
+# by test-needs, systemd and chromium.
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION   := v1.9.0
@@ -49,6 +49,12 @@ test-browser: test-needs chromium ## install Chromium if it is missing, and test
 screenshots: test-needs chromium ## write pictures of all pages of the operator console to screenshots/
 	go test -count=1 -timeout=15m -tags=browser,screenshots ./internal/browsertest -screenshots=$(CURDIR)/screenshots
 
+# deploy is a module of its own: what its tests need (Helm, types of Kubernetes) stays out
+# of the program. It takes two minutes the first time, and half of one after that.
+.PHONY: test-deploy
+test-deploy: build test-needs systemd ## test the chart, the compose file and the units of systemd, without a cluster
+	cd deploy && GOGC=400 go test -count=1 -vet=off -timeout=20m ./...
+
 # Measures bin/kyclink. bin/bench is built because a program under go run does not
 # receive signals. BENCH holds its flags, such as -short, -run rate, -reps 1, -json FILE.
 BENCH ?=
@@ -96,6 +102,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s) each
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## golangci-lint (built from source the first time, which takes minutes)
 	$(GOLANGCI_LINT) run --allow-parallel-runners
+	cd deploy && $(CURDIR)/$(GOLANGCI_LINT) run --allow-parallel-runners
 
 .PHONY: vuln
 vuln: $(GOVULNCHECK) ## known vulnerabilities that the code reaches
@@ -134,6 +141,18 @@ test-needs:
 	else \
 	  echo 'install redis-server (7.0 or newer) and a C compiler: neither apt-get nor brew is available' >&2; \
 	  echo 'add them to PATH, then run make test again' >&2; \
+	  exit 1; \
+	fi
+
+# systemd-analyze, for the tests of the units.
+.PHONY: systemd
+systemd:
+	@if command -v systemd-analyze >/dev/null; then exit 0; fi; \
+	if command -v apt-get >/dev/null; then \
+	  echo "installing for the tests: systemd"; \
+	  $(apt_install) systemd >/dev/null; \
+	else \
+	  echo 'install systemd, then run make test-deploy again: apt-get is not available' >&2; \
 	  exit 1; \
 	fi
 

@@ -1,0 +1,173 @@
+package deploy
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+	"sigs.k8s.io/yaml"
+)
+
+const redisPassword = "invented-password"
+
+// project loads the compose file with the variables of an .env file and profiles.
+func project(t *testing.T, env map[string]string, profiles ...string) (*types.Project, error) {
+	t.Helper()
+	var lines []string
+	for name, value := range env {
+		lines = append(lines, name+"="+value)
+	}
+	options, err := cli.NewProjectOptions([]string{"compose.yaml"}, cli.WithEnv(lines), cli.WithProfiles(profiles))
+	must(t, err)
+	return options.LoadProject(t.Context())
+}
+
+func dotEnv() map[string]string {
+	return map[string]string{"REDIS_PASSWORD": redisPassword, "FACEKI_CLIENT_ID": "invented-id", "FACEKI_CLIENT_SECRET": "invented-secret", "FACEKI_RATE": "20/s"}
+}
+
+func TestCompose_ProfilesStartTheirServices(t *testing.T) {
+	t.Parallel()
+	always := []string{"redis", "serve", "worker"}
+	for _, c := range []struct{ profiles, more []string }{
+		{nil, nil},
+		{[]string{"try"}, []string{"simulated-worker", "simulator"}},
+		{[]string{"watch"}, []string{"grafana", "prometheus"}},
+		{[]string{"try", "watch"}, []string{"grafana", "prometheus", "simulated-worker", "simulator"}},
+	} {
+		p, err := project(t, dotEnv(), c.profiles...)
+		must(t, err)
+		want := append(slices.Clone(always), c.more...)
+		slices.Sort(want)
+		if got := slices.Sorted(maps.Keys(p.Services)); !slices.Equal(got, want) {
+			t.Errorf("profiles %v start %v, want %v", c.profiles, got, want)
+		}
+	}
+}
+
+func TestCompose_ImagesHaveAVersion(t *testing.T) {
+	t.Parallel()
+	p, err := project(t, dotEnv(), "try", "watch")
+	must(t, err)
+	pinned := regexp.MustCompile(`^[a-z/]+:v?[0-9]+\.[0-9]+\.[0-9]+(-alpine)?$`)
+	for name, s := range p.Services {
+		if s.Build == nil && !pinned.MatchString(s.Image) {
+			t.Errorf("%s has the image %s, whose version is not fixed", name, s.Image)
+		}
+	}
+}
+
+func TestCompose_IsRefusedWithoutAPasswordOfRedis(t *testing.T) {
+	t.Parallel()
+	_, err := project(t, nil)
+	const want = "REDIS_PASSWORD is missing a value: is missing; copy .env.example to .env and set it"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("without REDIS_PASSWORD, the error is\n%v\nwant\n%s", err, want)
+	}
+}
+
+// TestCompose_EnvironmentsStartTheProgram starts every process of kyclink with a Redis
+// that has the configuration of the compose file.
+func TestCompose_EnvironmentsStartTheProgram(t *testing.T) {
+	t.Parallel()
+	p, err := project(t, dotEnv(), "try")
+	must(t, err)
+	for _, name := range []string{"worker", "serve", "simulated-worker"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := p.Services[name]
+			env := resolved(s)
+			redis := startRedis(t, p.Configs["redis"].Content)
+			env["KYCLINK_REDIS_URL"] = strings.Replace(env["KYCLINK_REDIS_URL"], "@redis:6379/", "@"+redis+"/", 1)
+			process{s.Command, env}.expectReady(t, "/readyz")
+		})
+	}
+}
+
+// resolved returns the variables that a service's container gets: those without a value
+// are not set.
+func resolved(s types.ServiceConfig) map[string]string {
+	env := map[string]string{}
+	for name, value := range s.Environment {
+		if value != nil {
+			env[name] = *value
+		}
+	}
+	return env
+}
+
+func TestCompose_ServicesAreConfined(t *testing.T) {
+	t.Parallel()
+	p, err := project(t, dotEnv(), "try", "watch")
+	must(t, err)
+	for name, s := range p.Services {
+		for _, port := range s.Ports {
+			if port.HostIP != "127.0.0.1" {
+				t.Errorf("port %s of %s is reached from other hosts", port.Published, name)
+			}
+		}
+		if s.Build == nil {
+			continue
+		}
+		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Contains(s.SecurityOpt, "no-new-privileges:true") {
+			t.Errorf("%s may do more than it needs", name)
+		}
+		if s.HealthCheck == nil || !slices.Equal(s.HealthCheck.Test[:3], []string{"CMD", "/kyclink", "health"}) {
+			t.Errorf("the health of %s is not checked by kyclink health", name)
+		}
+		if grace := s.StopGracePeriod; strings.HasSuffix(name, "worker") && (grace == nil || time.Duration(*grace) < 75*time.Second) {
+			t.Errorf("%s is killed after %v; a call may take 60 s", name, grace)
+		}
+	}
+	if listen := resolved(p.Services["serve"])["KYCLINK_LISTEN"]; listen != ":8080" {
+		t.Errorf("serve listens at %q, which is not reached from outside its container", listen)
+	}
+}
+
+// Every variable of the example is one that the compose file or kyclink reads.
+func TestCompose_ExampleNamesVariablesThatAreRead(t *testing.T) {
+	t.Parallel()
+	example, err := os.ReadFile(".env.example")
+	must(t, err)
+	file, err := os.ReadFile("compose.yaml")
+	must(t, err)
+	for _, m := range regexp.MustCompile(`(?m)^#?([A-Z_]+)=`).FindAllStringSubmatch(string(example), -1) {
+		if read := regexp.MustCompile(`\$\{` + m[1] + `\b|(?m)^ +` + m[1] + `:$`); !read.Match(file) {
+			t.Errorf("compose.yaml does not read %s of .env.example", m[1])
+		}
+	}
+}
+
+// Prometheus and Grafana read what is in the folders that the compose file mounts.
+func TestCompose_ProvisioningLeadsToFilesThatExist(t *testing.T) {
+	t.Parallel()
+	p, err := project(t, dotEnv(), "watch")
+	must(t, err)
+	for _, name := range []string{"prometheus", "grafana"} {
+		for _, v := range p.Services[name].Volumes {
+			if _, err := os.Stat(v.Source); v.Type == types.VolumeTypeBind && err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	for file, into := range map[string]any{
+		"prometheus/prometheus.yml": &struct {
+			Global        map[string]string `json:"global"`
+			RuleFiles     []string          `json:"rule_files"`
+			ScrapeConfigs []map[string]any  `json:"scrape_configs"`
+		}{},
+		"grafana/provisioning/datasources/prometheus.yaml": &map[string]any{},
+		"grafana/provisioning/dashboards/kyclink.yaml":     &map[string]any{},
+	} {
+		content, err := os.ReadFile(filepath.FromSlash(file))
+		must(t, err)
+		must(t, yaml.UnmarshalStrict(content, into))
+	}
+}
