@@ -207,7 +207,7 @@ func TestScripts_RunFewCommands(t *testing.T) {
 	expect("bulk call, granted after a pause", "hmget hset zadd", admit(request.Bulk, "1", Grant))
 	expect("success", "hmget hset zrem", report(Success))
 	expect("fault", "hmget hset zrem", report(Outage))
-	expect("fault that closes the gate", "hmget hmget hset ltrim rpush rpush zrem", report(NoCredit))
+	expect("fault that closes the gate", "hmget hmget hset llen ltrim rpush rpush zrem", report(NoCredit))
 	expect("bulk call, gate closed", "hmget hmget", admit(request.Bulk, "1", Wait))
 	expect("interactive call, gate closed", "hmget hmget hset", admit(request.Interactive, "1", Wait))
 }

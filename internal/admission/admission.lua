@@ -49,5 +49,5 @@ local ADMISSION_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 're
 local function admit_call(lane, process, credential, id, nonce, connected)
   read_gate(ADMISSION_FIELDS)
   local verdict, wait, reason = decide(lane, process, credential, id, nonce, tonumber(connected) == 1)
-  return verdict, string.format('%.3f', wait), reason
+  return verdict, wait == 0 and '0' or string.format('%.3f', wait), reason
 end

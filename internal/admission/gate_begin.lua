@@ -28,8 +28,12 @@ end
 local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
 
 -- read_gate reads the named fields of the gate, which include COMMON_FIELDS, corrects the
--- times if the clock went back, and ends a ramp whose time is over.
+-- times if the clock went back, and ends a ramp whose time is over. In one script, a second
+-- call with the same fields has nothing to do.
+local fields_read = {}
 local function read_gate(fields)
+  if fields_read[fields] then return end
+  fields_read[fields] = true
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end

@@ -15,6 +15,7 @@ local function max_ahead() return math.min(20000, math.max(5000, token_time())) 
 -- held_grants returns the times of the grants in the future, in order (µs).
 local function held_grants()
   local out = {}
+  if gate.held == '' then return out end
   for at in string.gmatch(gate.held, '%d+') do out[#out + 1] = tonumber(at) end
   return out
 end
@@ -29,8 +30,12 @@ local function refilled(level, elapsed, per) return math.min(gate.burst, level +
 
 -- settle_bucket brings the level up to date: it refills the bucket and takes the tokens of
 -- the grants whose time has come. After a step of the clock the elapsed time is unknown;
--- then the bucket is empty, less the tokens of all held grants.
+-- then the bucket is empty, less the tokens of all held grants. The time of a script does
+-- not change, so that further calls in it have nothing to do.
+local settled = false
 local function settle_bucket()
+  if settled then return end
+  settled = true
   if gate.at == 0 or gate.at > us or clock_jumped_ahead() then
     set('level', math.min(0, gate.level) - #held_grants()) set('at', us) set('held', '')
     return

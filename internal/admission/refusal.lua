@@ -14,6 +14,7 @@ end
 
 -- refusal returns the state of a refused credential; nil if it is not refused.
 local function refusal(credential)
+  if gate.refused == '' then return nil end
   if not string.find(' ' .. gate.refused .. ' ', ' ' .. credential .. ' ', 1, true) then return nil end
   local v = redis.call('HMGET', refusal_key(credential), 'since', 'pause', 'next', 'prober', 'id', 'by')
   if v[1] then

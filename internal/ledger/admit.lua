@@ -106,5 +106,5 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
   else
     return { verdict, raw, wait, reason }
   end
-  return { verdict, save_header(key, h) .. string.sub(raw, HEADER + 1), wait, reason, batch.name }
+  return { verdict, replace_header(key, h, raw), wait, reason, batch.name }
 end

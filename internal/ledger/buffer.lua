@@ -1,16 +1,17 @@
 -- The commands of a script that makes many transitions. Those that each transition sends
 -- are collected, and sent together for all: reads and writes of records, changes of
--- sorted sets, and increments, whose replies no transition uses. Any other command on a
--- key follows those that were collected for the key. So each command sees what was
--- written before it, as if nothing were collected. A key always holds the same type; a
--- collected command fails, if it does, when it is sent.
+-- sorted sets, increments, and additions to lists, whose replies no transition uses. Any
+-- other command on a key follows those that were collected for the key. So each command
+-- sees what was written before it, as if nothing were collected. A key always holds the
+-- same type; a collected command fails, if it does, when it is sent.
 --
 -- A script names this library first, since the libraries after it call Redis through it.
 local server = redis
 
 -- By key: the record; whether it was changed; the new score of each changed member of a
--- sorted set, false if it is removed; the increment of each field of a hash.
-local records, changed, members, increments = {}, {}, {}, {}
+-- sorted set, false if it is removed; the increment of each field of a hash; what is added
+-- to a list.
+local records, changed, members, increments, pushed = {}, {}, {}, {}, {}
 
 local function send_record(key)
   if changed[key] then server.call('SET', key, records[key]) end
@@ -30,6 +31,11 @@ end
 local function send_increments(key)
   for field, n in pairs(increments[key]) do server.call('HINCRBY', key, field, n) end
   increments[key] = nil
+end
+
+local function send_pushed(key)
+  server.call('RPUSH', key, unpack(pushed[key]))
+  pushed[key] = nil
 end
 
 local function set_member(key, member, score)
@@ -69,6 +75,12 @@ local COLLECTED = {
     increments[key][field] = (increments[key][field] or 0) + n
     return true
   end,
+  RPUSH = function(key, value, more)
+    if more then return false end
+    if not pushed[key] then pushed[key] = {} end
+    table.insert(pushed[key], value)
+    return true
+  end,
 }
 
 local function call(command, key, ...)
@@ -81,6 +93,7 @@ local function call(command, key, ...)
     send_record(key)
     if members[key] then send_members(key) end
     if increments[key] then send_increments(key) end
+    if pushed[key] then send_pushed(key) end
     return server.call(command, key, ...)
   end
   return server.call(command)
@@ -102,4 +115,5 @@ local function send_collected()
   changed = {}
   for key in pairs(members) do send_members(key) end
   for key in pairs(increments) do send_increments(key) end
+  for key in pairs(pushed) do send_pushed(key) end
 end

@@ -14,7 +14,8 @@ import (
 
 // sends sends the commands of its argument, and returns the replies to those that read.
 const sends = `
-local READS = { GET = true, GETRANGE = true, ZSCORE = true, ZRANGE = true, HGET = true, HMGET = true, EXISTS = true }
+local READS = { GET = true, GETRANGE = true, ZSCORE = true, ZRANGE = true, HGET = true, HMGET = true, EXISTS = true,
+  LRANGE = true, LPOP = true }
 local replies = {}
 for _, command in ipairs(cjson.decode(ARGV[1])) do
   local ok, reply = pcall(redis.call, unpack(command))
@@ -43,6 +44,7 @@ func TestBuffer_ChangesOnlyWhenCommandsAreSent(t *testing.T) {
 				{"ZADD", "set:" + k, 1, m, 2, "w"}, {"ZSCORE", "set:" + k, m}, {"ZRANGE", "set:" + k, 0, -1, "WITHSCORES"},
 				{"HINCRBY", "hash:" + k, m, n.Draw(rt, "by")}, {"HGET", "hash:" + k, m}, {"HSET", "hash:" + k, m, n.Draw(rt, "by")},
 				{"HMGET", "hash:" + k, "x", "y"}, {"EXISTS", "record:" + k},
+				{"RPUSH", "list:" + k, m}, {"RPUSH", "list:" + k, m, "w"}, {"LPUSH", "list:" + k, m}, {"LRANGE", "list:" + k, 0, -1}, {"LPOP", "list:" + k},
 			}).Draw(rt, "command")
 		})
 		list, err := json.Marshal(rapid.SliceOfN(command, 1, 20).Draw(rt, "commands"))
@@ -54,10 +56,12 @@ func TestBuffer_ChangesOnlyWhenCommandsAreSent(t *testing.T) {
 			rdb.Set(ctx, "record:a", "first", 0)
 			rdb.ZAdd(ctx, "set:a", redis.Z{Score: 5, Member: "x"})
 			rdb.HSet(ctx, "hash:a", "x", 5)
+			rdb.RPush(ctx, "list:a", "x")
 		}
 		end := func() (all []any) {
 			for _, k := range []string{"a", "b"} {
-				all = append(all, rdb.Get(ctx, "record:"+k).Val(), rdb.ZRangeWithScores(ctx, "set:"+k, 0, -1).Val(), rdb.HGetAll(ctx, "hash:"+k).Val())
+				all = append(all, rdb.Get(ctx, "record:"+k).Val(), rdb.ZRangeWithScores(ctx, "set:"+k, 0, -1).Val(), rdb.HGetAll(ctx, "hash:"+k).Val(),
+					rdb.LRange(ctx, "list:"+k, 0, -1).Val())
 			}
 			return all
 		}

@@ -51,12 +51,10 @@ func (p *Package) compose(script file) (composed, error) {
 	if err := add(script, nil); err != nil {
 		return c, err
 	}
-	var text strings.Builder
-	for _, f := range c.files {
-		text.WriteString(f.text)
-	}
-	c.text = text.String()
 	var err error
+	if c.text, err = blocks(c.files); err != nil {
+		return c, err
+	}
 	c.args, err = readParameters(script)
 	return c, err
 }

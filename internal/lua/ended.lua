@@ -9,7 +9,8 @@ local function minute_of(at) return ms(math.floor(at / 60000)) end
 
 local function list_ended(id, at)
   local minute = minute_of(at)
-  if redis.call('RPUSH', ended_key(minute), id) == 1 then redis.call('ZADD', ended_minutes_key(), minute, minute) end
+  redis.call('ZADD', ended_minutes_key(), minute, minute)
+  redis.call('RPUSH', ended_key(minute), id)
 end
 
 -- unlist_ended removes an id once. An erasure goes through a batch as its requests ended,

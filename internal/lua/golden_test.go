@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,6 +44,11 @@ func TestComposedScripts_MatchGolden(t *testing.T) {
 		if len(whole.declared) > 190 { // Lua allows 200
 			t.Errorf("%s declares %d local names with its libraries", s.path(), len(whole.declared))
 		}
+		for _, name := range whole.free {
+			if !slices.Contains(provided, name) {
+				t.Errorf("%s: %s is local to the block of its library and used after it", s.path(), name)
+			}
+		}
 		libraries := strings.TrimSuffix(paths(l.composed), l.files[len(l.files)-1].path)
 		libraries = strings.ReplaceAll(strings.TrimSpace(libraries), ".lua", "")
 		fmt.Fprintf(&overview, "%s\n  arguments: %s\n", s.path(), strings.Join(l.args.names, ", "))
@@ -60,13 +66,17 @@ func TestComposedScripts_MatchGolden(t *testing.T) {
 // file stands before its lines.
 func program(c composed) string {
 	var text strings.Builder
+	lines := slices.Collect(strings.Lines(c.text))
 	for _, f := range c.files {
-		fmt.Fprintf(&text, "-- %s\n", f.path)
-		for line := range strings.Lines(f.text) {
+		n := strings.Count(f.text, "\n")
+		first, _, _ := strings.Cut(lines[0], "--") // begins a block and ends the one before
+		fmt.Fprintf(&text, "-- %s\n%s\n", f.path, strings.TrimSpace(first))
+		for _, line := range lines[1:n] {
 			if code := strings.TrimSpace(line); code != "" && !strings.HasPrefix(code, "--") {
 				text.WriteString(line)
 			}
 		}
+		lines = lines[n:]
 	}
 	return text.String()
 }

@@ -8,7 +8,8 @@
 //	-- uses: keys, record, outcome
 //
 // Composing puts these libraries, and those that they use, before the script: each one whole
-// and once, after the libraries that it uses. Since Redis creates every function of a script
+// and once, after the libraries that it uses, as a block whose names are local to it if no
+// later file uses them. Since Redis creates every function of a script
 // on each run, libraries are small, and a script includes only those that it names.
 // TestLibrariesAreNamed fails for a library that is named but not used, or the reverse.
 //

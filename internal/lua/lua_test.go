@@ -52,17 +52,34 @@ func TestScript_CarriesNamedLibrariesOnceAfterThoseTheyUse(t *testing.T) {
 	}
 }
 
+func TestScript_SharesVariablesWithItsLibraries(t *testing.T) {
+	p := files(map[string]string{
+		"first":  "local step, count = 1, 0\nlocal later\nlocal function add()\n  count = count + step\n  return count\nend\n",
+		"second": "-- uses: first\nlocal function add_twice()\n  later = 'set'\n  count = count + 10\n  return add()\nend\n",
+		"server": "local server = redis\nlocal redis = { call = function(...) return server.call(...) .. '!' end }\n",
+		"script": "-- uses: server, first, second\nlocal step = 100\nreturn { add_twice(), add(), count, later, redis.call('ECHO', 'x') }\n",
+	})
+	got, err := p.Script("script.lua").Run(t.Context(), redistest.Start(t).Client(t), nil, nil).Slice()
+	if want := []any{int64(11), int64(12), int64(12), "set", "x!"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+}
+
 func TestScript_FailsOnWrongLibraries(t *testing.T) {
 	p := files(map[string]string{
 		"a":       "-- uses: b\nlocal a\n",
 		"b":       "-- uses: a\nlocal b\n",
 		"circle":  "-- uses: a\nreturn 1\n",
 		"missing": "-- uses: nothing\nreturn 1\n",
+		"one":     "local name = 1\n",
+		"other":   "local name, second = 2, 3\n",
+		"twice":   "-- uses: one, other\nreturn second\n",
 	})
 	for name, want := range map[string]string{
 		"circle":  "test/a.lua uses itself through test/circle.lua, test/a.lua, test/b.lua",
 		"missing": "no Lua file nothing.lua",
 		"absent":  "no Lua file absent.lua",
+		"twice":   "name is declared in test/one.lua and in test/other.lua",
 	} {
 		err := p.Script(name+".lua").Run(t.Context(), redistest.Start(t).Client(t), nil, nil).Err()
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -85,6 +85,14 @@ local function save_header(key, h)
   return columns
 end
 
+-- replace_header stores a record with another header, and returns it.
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
+end
+
 -- sections returns the content, resolved settings, outcome and earlier outcomes of a
 -- record; '' for each that is absent.
 local function sections(raw)

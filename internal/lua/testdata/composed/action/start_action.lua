@@ -1,13 +1,15 @@
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local digest, actions_key, running_actions_key, token_key, clock, now, action_key, ms, tag do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/keys.lua
-local tag = KEYS[1]
+end do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
@@ -16,11 +18,12 @@ local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- action/action.lua
-local function action_key(id) return tag .. ':action:' .. id end
-local function token_key(token) return tag .. ':actions:token:' .. token end
-local function digest(token) return string.match(token, '^[^-]*') end
-local function actions_key() return tag .. ':actions' end
-local function running_actions_key() return tag .. ':actions:running' end
+end do
+function action_key(id) return tag .. ':action:' .. id end
+function token_key(token) return tag .. ':actions:token:' .. token end
+function digest(token) return string.match(token, '^[^-]*') end
+function actions_key() return tag .. ':actions' end
+function running_actions_key() return tag .. ':actions:running' end
 local ACTION_KEPT = 7 * 24 * 3600 * 1000 -- ms after the end
 local function leave_action(id)
   redis.call('HDEL', action_key(id), 'ids', 'cursor', 'page', 'until')
@@ -37,6 +40,7 @@ local function uncounted(id)
   return (redis.call('HGET', action_key(id), 'page') or '') ~= ''
 end
 -- action/start_action.lua
+end
 local id, token, kind, by, rate, filter, ids, matched, selected, most_running, most_kept = unpack(ARGV)
 local before = redis.call('GET', token_key(token))
 if before then return { 'started', before } end

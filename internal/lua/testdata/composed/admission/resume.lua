@@ -1,13 +1,15 @@
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local CONNECT_TIMEOUT, MAX_WAIT, RAMP_AFTER, MAX_PAUSE, REFUSAL_TTL, REFUSED_PAUSE, clear_probe, ANSWER_TIMEOUT, COMMON_FIELDS, RAMP_TIME, require_fields, store_gate, store_refusal, GATE, change_state, read_gate, refusal, FIRST_PAUSE, RANK, changes, dirty, second, CALLS, clock, set, tag, ms, now, gate do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/keys.lua
-local tag = KEYS[1]
+end do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
@@ -16,23 +18,24 @@ local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- admission/gate_state.lua
+end do
 local us = clock[1] * 1000000 + clock[2]
-local second = math.floor(us / 1000000)
-local GATE = tag .. ':gate'
+second = math.floor(us / 1000000)
+GATE = tag .. ':gate'
 local WAITER_TTL, MAX_UNLOGGED = 250, 50
 local HISTORY_TIME, MIN_HISTORY, MAX_HISTORY = 3600000, 50, 8000
 local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
-local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
-local RAMP_TIME, RAMP_AFTER = 5000, 10000
-local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
-local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
-local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
-local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
+CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
+RAMP_TIME, RAMP_AFTER = 5000, 10000
+REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
+FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
+MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
+RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
 local DEFAULT = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
   sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
 local USED = 'used:' .. second % 11
-local gate, dirty, changes = {}, {}, {}
-local function set(name, value)
+gate, dirty, changes = {}, {}, {}
+function set(name, value)
   if gate[name] ~= value then gate[name], dirty[name] = value, true end
 end
 local function read_fields(names)
@@ -44,7 +47,7 @@ local function read_fields(names)
     else gate[name] = text or '' end
   end
 end
-local function require_fields(names)
+function require_fields(names)
   local missing = {}
   for _, name in ipairs(names) do
     if rawget(gate, name) == nil then missing[#missing + 1] = name end
@@ -62,7 +65,7 @@ local function require_fields(names)
     return gate[name]
   end })
 end
-local function store_gate()
+function store_gate()
   local args = {}
   for name in pairs(dirty) do
     local value = gate[name]
@@ -73,7 +76,8 @@ local function store_gate()
   dirty = {}
 end
 local function record_change(state, reason, at)
-  local length = redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  local length = redis.call('LLEN', tag .. ':history')
   for _ = 1, math.min(10, length - MIN_HISTORY) do
     local second = tonumber(string.match(redis.call('LINDEX', tag .. ':history', 1), '^%d+'))
     if second > now - HISTORY_TIME and second <= now and length <= MAX_HISTORY then break end
@@ -84,13 +88,14 @@ local function record_change(state, reason, at)
   redis.call('LTRIM', tag .. ':unlogged', -MAX_UNLOGGED, -1)
   changes[#changes + 1] = { ms(at), state, reason }
 end
-local function change_state(state, reason, at)
+function change_state(state, reason, at)
   if gate.state == state and gate.reason == reason then return end
   set('state', state) set('reason', reason) set('since', at)
   record_change(state, reason, at)
 end
 -- admission/calls.lua
-local CALLS = tag .. ':calls'
+end do
+CALLS = tag .. ':calls'
 local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
 local function is_granted(process, id, nonce)
   return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
@@ -106,6 +111,7 @@ local function remove_call(process, id, nonce, began)
   end
 end
 -- admission/gate_begin.lua
+end do
 local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
 local function shift_times(by)
   for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
@@ -124,8 +130,11 @@ local function shift_times(by)
     end
   end
 end
-local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function read_gate(fields)
+COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
+local fields_read = {}
+function read_gate(fields)
+  if fields_read[fields] then return end
+  fields_read[fields] = true
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -134,11 +143,12 @@ local function read_gate(fields)
   end
 end
 -- admission/gate.lua
+end do
 local function close_reason()
   if gate.reason == 'paused' then return gate.under end
   return gate.reason
 end
-local function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
+function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
 local function close_gate(reason, wait, pause)
   if close_reason() == '' then set('closed', now) end
   set('pause', pause or wait)
@@ -162,6 +172,7 @@ local function close_for(reason, from_probe, wait)
   end
 end
 -- admission/refusal.lua
+end do
 local function refusal_key(credential) return tag .. ':refused:' .. credential end
 local function remove_refusal(credential)
   local rest = {}
@@ -170,7 +181,8 @@ local function remove_refusal(credential)
   end
   set('refused', table.concat(rest, ' '))
 end
-local function refusal(credential)
+function refusal(credential)
+  if gate.refused == '' then return nil end
   if not string.find(' ' .. gate.refused .. ' ', ' ' .. credential .. ' ', 1, true) then return nil end
   local v = redis.call('HMGET', refusal_key(credential), 'since', 'pause', 'next', 'prober', 'id', 'by')
   if v[1] then
@@ -181,13 +193,14 @@ local function refusal(credential)
   end
   remove_refusal(credential)
 end
-local function store_refusal(credential, r)
+function store_refusal(credential, r)
   redis.call('HSET', refusal_key(credential), 'since', ms(r.since), 'pause', ms(r.pause), 'next', ms(r.next),
     'prober', r.prober, 'id', r.id, 'by', ms(r.by))
   if r.message then redis.call('HSET', refusal_key(credential), 'message', r.message, 'message_at', ms(now)) end
   redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
 end
 -- admission/resume.lua
+end
 read_gate(COMMON_FIELDS)
 if gate.reason == 'paused' then
   local under = gate.under

@@ -1,16 +1,18 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local batch_key, deadlines_key, list_ended, queued_key, ENDED, account_key, conclude, list_for_operator, load_header, save_header, unlist_for_operator, write_record, NEW_HEADER, attempts_of, move, record_key, NAME, parse_header, sections, unreadable, count, now, clock, HEADER, ms, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
+function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
-local function deadlines_key() return tag .. ':deadlines' end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
+function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+function deadlines_key() return tag .. ':deadlines' end
 -- lua/record.lua
-local HEADER, NEW_HEADER = 74, 20
-local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
-local ENDED = { C = true, F = true, X = true }
+end do
+HEADER, NEW_HEADER = 74, 20
+NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
 local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
@@ -23,7 +25,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -42,12 +44,12 @@ local function format_header(h)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load_header(id)
+function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < header_length(raw) then return nil end
   return parse_header(raw)
 end
-local function save_header(key, h)
+function save_header(key, h)
   local columns = format_header(h)
   if h.length == HEADER then
     redis.call('SETRANGE', key, 0, columns)
@@ -57,7 +59,13 @@ local function save_header(key, h)
   end
   return columns
 end
-local function sections(raw)
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
+end
+function sections(raw)
   local out, from = {}, header_length(raw) + 1
   while #out < 3 do
     local cut = string.find(raw, '\n', from, true)
@@ -68,7 +76,7 @@ local function sections(raw)
   out[#out + 1] = string.sub(raw, from)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
-local function write_record(key, h, content, resolved, outcome, earlier)
+function write_record(key, h, content, resolved, outcome, earlier)
   local raw = format_header(h) .. content
   if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
   elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
@@ -78,8 +86,9 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/readable.lua
+end do
 local COLUMNS, NEW_DIGITS = '^[12][wqchCFX][ib][%-x]%d+()[%-dn]', '^n%d+()'
-local function unreadable(raw)
+function unreadable(raw)
   local version = string.sub(raw, 1, 1)
   if version == 'n' then
     if string.match(raw, NEW_DIGITS) ~= NEW_HEADER + 1 then return 'poison' end
@@ -97,19 +106,21 @@ local function load_readable(id)
   return parse_header(raw)
 end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/counters.lua
-local function count(batch, state, n)
+end do
+function count(batch, state, n)
   redis.call('HINCRBY', batch_key(batch), NAME[state], n)
   if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
 end
-local function move(h, state, counts)
+function move(h, state, counts)
   if counts then
     counts[h.state] = (counts[h.state] or 0) - 1
     counts[state] = (counts[state] or 0) + 1
@@ -120,26 +131,30 @@ local function move(h, state, counts)
   h.state, h.changed = state, now
 end
 -- lua/operator_lists.lua
+end do
 local LISTED = { F = true, h = true }
 local function operator_list_key(state) return tag .. ':' .. NAME[state] end
-local function list_for_operator(h, id)
+function list_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZADD', operator_list_key(h.state), ms(h.changed), id) end
 end
-local function unlist_for_operator(h, id)
+function unlist_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZREM', operator_list_key(h.state), id) end
 end
 -- lua/ended.lua
+end do
 local function ended_minutes_key() return tag .. ':ended' end
 local function ended_key(minute) return tag .. ':ended:' .. minute end
 local function minute_of(at) return ms(math.floor(at / 60000)) end
-local function list_ended(id, at)
+function list_ended(id, at)
   local minute = minute_of(at)
-  if redis.call('RPUSH', ended_key(minute), id) == 1 then redis.call('ZADD', ended_minutes_key(), minute, minute) end
+  redis.call('ZADD', ended_minutes_key(), minute, minute)
+  redis.call('RPUSH', ended_key(minute), id)
 end
 local function unlist_ended(id, minute) redis.call('LREM', ended_key(minute), 1, id) end
 -- lua/attempts.lua
+end do
 local MOST_ATTEMPTS = 10
-local function attempts_of(outcome) return string.match(outcome, ',"attempts":%[.*%]') or '' end
+function attempts_of(outcome) return string.match(outcome, ',"attempts":%[.*%]') or '' end
 local function with_attempt(attempts, h, took, why, uncertain)
   local entry = '{"n":' .. h.attempts .. ',"at":' .. ms(h.changed)
   if took ~= '' then entry = entry .. ',"took":' .. took end
@@ -157,6 +172,7 @@ local function outcome_with_attempt(outcome, h, took, why, uncertain)
   return before .. with_attempt(attempts, h, took, why, uncertain) .. '}'
 end
 -- lua/outcome.lua
+end do
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
   return redis.call('XADD', tag .. ':results', '*',
     'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
@@ -168,7 +184,7 @@ local function with_earlier(earlier, outcome)
   if earlier == '' then return outcome end
   return earlier .. '\n' .. outcome
 end
-local function conclude(id, key, raw, h, state, e, fields, counts, attempts)
+function conclude(id, key, raw, h, state, e, fields, counts, attempts)
   if h.state == 'q' then redis.call('ZREM', queued_key(h.lane), id) end
   unlist_for_operator(h, id)
   if state ~= 'h' and h.deadline == 'd' then
@@ -190,6 +206,7 @@ local function conclude(id, key, raw, h, state, e, fields, counts, attempts)
   if ENDED[state] then list_ended(id, now) end
 end
 -- batch/cancel_requests.lua
+end
 local batch, at, head, reason = unpack(ARGV, 1, 4)
 batch = tonumber(batch)
 local ended, out, counts = 0, { 0 }, {}

@@ -1,25 +1,28 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local batch_key, cancelled_key, cancelling_key, account_key, ms, requeued_key, schedule_feed, stop_field, clock, now, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/feeding.lua
+end do
 local function running_key() return tag .. ':running' end
-local function requeued_key(batch) return tag .. ':again:' .. batch end
+function requeued_key(batch) return tag .. ':again:' .. batch end
 local last_served
-local function schedule_feed(batch)
+function schedule_feed(batch)
   last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
   redis.call('ZADD', running_key(), 'NX', last_served, batch)
 end
@@ -28,11 +31,14 @@ local function requeue(batch, id)
   schedule_feed(batch)
 end
 -- lua/batch_stop.lua
-local function stop_field(batch) return 'batch:' .. batch end
+end do
+function stop_field(batch) return 'batch:' .. batch end
 -- lua/batch_cancel.lua
-local function cancelling_key() return tag .. ':cancelling' end
-local function cancelled_key(batch) return tag .. ':off:' .. batch end
+end do
+function cancelling_key() return tag .. ':cancelling' end
+function cancelled_key(batch) return tag .. ':off:' .. batch end
 -- batch/control_batch.lua
+end
 local batch, command = unpack(ARGV)
 local key = batch_key(batch)
 if redis.call('EXISTS', key) == 0 then return false end

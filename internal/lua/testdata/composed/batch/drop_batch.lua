@@ -1,23 +1,26 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local batch_deadlines_key, batch_key, cancelled_key, cancelling_key, free_numbers_key, joined_key, numbered_key, order_key, account_key, batch_names_key, requeued_key, running_key, stop_field, clock, ms, now, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/feeding.lua
-local function running_key() return tag .. ':running' end
-local function requeued_key(batch) return tag .. ':again:' .. batch end
+end do
+function running_key() return tag .. ':running' end
+function requeued_key(batch) return tag .. ':again:' .. batch end
 local last_served
 local function schedule_feed(batch)
   last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
@@ -28,21 +31,28 @@ local function requeue(batch, id)
   schedule_feed(batch)
 end
 -- lua/batch_names.lua
-local function batch_names_key() return tag .. ':batches' end
-local function numbered_key() return tag .. ':numbered' end
-local function free_numbers_key() return tag .. ':free-numbers' end
+end do
+function batch_names_key() return tag .. ':batches' end
+function numbered_key() return tag .. ':numbered' end
+function free_numbers_key() return tag .. ':free-numbers' end
 -- lua/batch_order.lua
-local function order_key(batch) return tag .. ':order:' .. batch end
+end do
+function order_key(batch) return tag .. ':order:' .. batch end
 -- lua/batch_joined.lua
-local function joined_key(batch) return tag .. ':joined:' .. batch end
+end do
+function joined_key(batch) return tag .. ':joined:' .. batch end
 -- lua/batch_deadlines.lua
-local function batch_deadlines_key() return tag .. ':batch-deadlines' end
+end do
+function batch_deadlines_key() return tag .. ':batch-deadlines' end
 -- lua/batch_stop.lua
-local function stop_field(batch) return 'batch:' .. batch end
+end do
+function stop_field(batch) return 'batch:' .. batch end
 -- lua/batch_cancel.lua
-local function cancelling_key() return tag .. ':cancelling' end
-local function cancelled_key(batch) return tag .. ':off:' .. batch end
+end do
+function cancelling_key() return tag .. ':cancelling' end
+function cancelled_key(batch) return tag .. ':off:' .. batch end
 -- batch/drop_batch.lua
+end
 local batch, joined, unused_since = unpack(ARGV)
 local key = batch_key(batch)
 local name = redis.call('HGET', key, 'name')

@@ -1,17 +1,19 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local cancelled_key, cancelling_key, account_key, batch_key, requeued_key, stop_field, schedule_feed, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/feeding.lua
+end do
 local function running_key() return tag .. ':running' end
-local function requeued_key(batch) return tag .. ':again:' .. batch end
+function requeued_key(batch) return tag .. ':again:' .. batch end
 local last_served
-local function schedule_feed(batch)
+function schedule_feed(batch)
   last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
   redis.call('ZADD', running_key(), 'NX', last_served, batch)
 end
@@ -20,11 +22,14 @@ local function requeue(batch, id)
   schedule_feed(batch)
 end
 -- lua/batch_stop.lua
-local function stop_field(batch) return 'batch:' .. batch end
+end do
+function stop_field(batch) return 'batch:' .. batch end
 -- lua/batch_cancel.lua
-local function cancelling_key() return tag .. ':cancelling' end
-local function cancelled_key(batch) return tag .. ':off:' .. batch end
+end do
+function cancelling_key() return tag .. ':cancelling' end
+function cancelled_key(batch) return tag .. ':off:' .. batch end
 -- batch/finish_cancel.lua
+end
 local batch, cursor = unpack(ARGV)
 redis.call('HDEL', account_key(), stop_field(batch))
 redis.call('ZREM', cancelling_key(), batch)

@@ -1,14 +1,16 @@
 -- lua/keys.lua
-local tag = KEYS[1]
-local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
+local account_key, batch_key, queued_key, LANE, NEW_HEADER, record_key, requeued_key, HEADER, tag do
+tag = KEYS[1]
+LANE = { i = 'interactive', b = 'bulk' }
+function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
+function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/record.lua
-local HEADER, NEW_HEADER = 74, 20
+end do
+HEADER, NEW_HEADER = 74, 20
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
@@ -57,6 +59,12 @@ local function save_header(key, h)
   end
   return columns
 end
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
+end
 local function sections(raw)
   local out, from = {}, header_length(raw) + 1
   while #out < 3 do
@@ -78,8 +86,9 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/feeding.lua
+end do
 local function running_key() return tag .. ':running' end
-local function requeued_key(batch) return tag .. ':again:' .. batch end
+function requeued_key(batch) return tag .. ':again:' .. batch end
 local last_served
 local function schedule_feed(batch)
   last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
@@ -90,6 +99,7 @@ local function requeue(batch, id)
   schedule_feed(batch)
 end
 -- batch/recount.lua
+end
 local batch, last_event, due_from, due_until, ends, max = unpack(ARGV, 1, 6)
 max = tonumber(max)
 local ids, known, full = {}, {}, false

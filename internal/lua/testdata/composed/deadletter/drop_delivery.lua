@@ -1,5 +1,6 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local delivery_key, undelivered_key, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
@@ -8,11 +9,13 @@ local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/delivery.lua
-local function delivery_key(event) return tag .. ':delivery:' .. event end
+end do
+function delivery_key(event) return tag .. ':delivery:' .. event end
 local function deliveries_key(id) return tag .. ':deliveries:' .. id end
 local function pending_key() return tag .. ':pending' end
-local function undelivered_key() return tag .. ':undelivered' end
+function undelivered_key() return tag .. ':undelivered' end
 -- deadletter/drop_delivery.lua
+end
 local event_id, attempts = unpack(ARGV)
 local key = delivery_key(event_id)
 local known = redis.call('HMGET', key, 'status', 'attempts')

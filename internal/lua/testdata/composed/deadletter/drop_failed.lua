@@ -1,15 +1,17 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local NAME, record_key, load_header, operator_list_key, clock, ms, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
+function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
 local function account_key() return tag .. ':account' end
 local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/record.lua
+end do
 local HEADER, NEW_HEADER = 74, 20
-local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
@@ -42,7 +44,7 @@ local function format_header(h)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load_header(id)
+function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < header_length(raw) then return nil end
   return parse_header(raw)
@@ -56,6 +58,12 @@ local function save_header(key, h)
     h.length = HEADER
   end
   return columns
+end
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
 end
 local function sections(raw)
   local out, from = {}, header_length(raw) + 1
@@ -78,16 +86,18 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/clock.lua
-local clock = redis.call('TIME')
+end do
+clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/operator_lists.lua
+end do
 local LISTED = { F = true, h = true }
-local function operator_list_key(state) return tag .. ':' .. NAME[state] end
+function operator_list_key(state) return tag .. ':' .. NAME[state] end
 local function list_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZADD', operator_list_key(h.state), ms(h.changed), id) end
 end
@@ -95,6 +105,7 @@ local function unlist_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZREM', operator_list_key(h.state), id) end
 end
 -- deadletter/drop_failed.lua
+end
 local id, generation, run = unpack(ARGV)
 local h = load_header(id)
 if not h or h.state ~= 'F' or h.gen ~= tonumber(generation) or h.run ~= tonumber(run) then return 0 end

@@ -1,28 +1,31 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local batch_key, deliveries_key, delivery_key, old_key, pending_key, record_key, header_length, clock, parse_header, now, sections, ms, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
-local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+function record_key(id) return tag .. '/' .. id end
+function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
 local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
+function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/record.lua
+end do
 local HEADER, NEW_HEADER = 74, 20
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
 local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
-local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
+function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
 local function parse_new_header(raw)
   local batch, accepted = string.match(raw, NEW_COLUMNS)
   return {
@@ -31,7 +34,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -65,7 +68,13 @@ local function save_header(key, h)
   end
   return columns
 end
-local function sections(raw)
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
+end
+function sections(raw)
   local out, from = {}, header_length(raw) + 1
   while #out < 3 do
     local cut = string.find(raw, '\n', from, true)
@@ -86,11 +95,13 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/delivery.lua
-local function delivery_key(event) return tag .. ':delivery:' .. event end
-local function deliveries_key(id) return tag .. ':deliveries:' .. id end
-local function pending_key() return tag .. ':pending' end
+end do
+function delivery_key(event) return tag .. ':delivery:' .. event end
+function deliveries_key(id) return tag .. ':deliveries:' .. id end
+function pending_key() return tag .. ':pending' end
 local function undelivered_key() return tag .. ':undelivered' end
 -- delivery/open_deliveries.lua
+end
 local function url_of(json, key)
   if not string.find(json, '"' .. key .. '"', 1, true) then return nil end
   local ok, all = pcall(cjson.decode, json)

@@ -1,13 +1,15 @@
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local delivery_key, clock, pending_key, ms, now, tag do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/keys.lua
-local tag = KEYS[1]
+end do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
@@ -16,11 +18,13 @@ local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/delivery.lua
-local function delivery_key(event) return tag .. ':delivery:' .. event end
+end do
+function delivery_key(event) return tag .. ':delivery:' .. event end
 local function deliveries_key(id) return tag .. ':deliveries:' .. id end
-local function pending_key() return tag .. ':pending' end
+function pending_key() return tag .. ':pending' end
 local function undelivered_key() return tag .. ':undelivered' end
 -- delivery/stalled_deliveries.lua
+end
 local overdue_for, max = unpack(ARGV)
 local MAX_PAUSE_OF_DELIVERY = 54000000
 local ahead = redis.call('ZCOUNT', pending_key(), '(' .. ms(now), '+inf')

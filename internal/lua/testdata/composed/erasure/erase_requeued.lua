@@ -1,13 +1,15 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local record_key, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
+function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
 local function account_key() return tag .. ':account' end
 local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- erasure/erase_requeued.lua
+end
 local list, skip, max = unpack(ARGV)
 local from = -1 - skip
 local ids, removed = redis.call('LRANGE', list, from - max + 1, from), 0

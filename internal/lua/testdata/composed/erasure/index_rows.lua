@@ -1,15 +1,18 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local order_key, batch_row, mention_rows, record_key, parse_header, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
+function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
 local function account_key() return tag .. ':account' end
 local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/batch_order.lua
-local function order_key(batch) return tag .. ':order:' .. batch end
+end do
+function order_key(batch) return tag .. ':order:' .. batch end
 -- lua/record.lua
+end do
 local HEADER, NEW_HEADER = 74, 20
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
@@ -25,7 +28,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -59,6 +62,12 @@ local function save_header(key, h)
   end
   return columns
 end
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
+end
 local function sections(raw)
   local out, from = {}, header_length(raw) + 1
   while #out < 3 do
@@ -78,8 +87,9 @@ local function write_record(key, h, content, resolved, outcome, earlier)
   redis.call('SET', key, raw)
   return raw
 end
-local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
+function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/mentions.lua
+end do
 local function mentions_key(id) return tag .. ':mentions:' .. string.sub(redis.sha1hex(id), 1, 4) end
 local function add_mention(id, mention)
   local key = mentions_key(id)
@@ -112,7 +122,7 @@ local function is_own_row(raw, batch, row)
   local readable, h = pcall(parse_header, raw)
   return readable and h.batch == tonumber(batch) and batch_row(raw) == row
 end
-local function mention_rows(batch, chunk, text)
+function mention_rows(batch, chunk, text)
   local gone = 0
   text = string.gsub(text, '(%d+) ([^\n]+)\n', function(row, id)
     local raw = redis.call('GET', record_key(id))
@@ -125,6 +135,7 @@ local function mention_rows(batch, chunk, text)
   return text, gone
 end
 -- erasure/index_rows.lua
+end
 local batch = unpack(ARGV, 1, 1)
 local order, removed = order_key(batch), 0
 for i = 2, #ARGV do

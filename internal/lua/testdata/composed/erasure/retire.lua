@@ -1,24 +1,27 @@
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local cancelled_key, deadlines_key, delivery_key, list_ended, order_key, pending_key, undelivered_key, ENDED, NAME, account_key, batch_key, deliveries_key, ended_minutes_key, erase_earlier, load_header, load_readable, mention_event, queued_key, requeued_key, take_mentions, unlist_for_operator, NEW_HEADER, batch_row, erase, old_key, count, minute_of, unlist_ended, ended_key, now, record_key, unreadable, parse_header, clock, ms, HEADER, tag do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/keys.lua
-local tag = KEYS[1]
+end do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
-local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
-local function deadlines_key() return tag .. ':deadlines' end
+function record_key(id) return tag .. '/' .. id end
+function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
+function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+function deadlines_key() return tag .. ':deadlines' end
 -- lua/record.lua
-local HEADER, NEW_HEADER = 74, 20
-local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
-local ENDED = { C = true, F = true, X = true }
+end do
+HEADER, NEW_HEADER = 74, 20
+NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
 local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
@@ -31,7 +34,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -50,7 +53,7 @@ local function format_header(h)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load_header(id)
+function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < header_length(raw) then return nil end
   return parse_header(raw)
@@ -64,6 +67,12 @@ local function save_header(key, h)
     h.length = HEADER
   end
   return columns
+end
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
 end
 local function sections(raw)
   local out, from = {}, header_length(raw) + 1
@@ -84,10 +93,11 @@ local function write_record(key, h, content, resolved, outcome, earlier)
   redis.call('SET', key, raw)
   return raw
 end
-local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
+function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/readable.lua
+end do
 local COLUMNS, NEW_DIGITS = '^[12][wqchCFX][ib][%-x]%d+()[%-dn]', '^n%d+()'
-local function unreadable(raw)
+function unreadable(raw)
   local version = string.sub(raw, 1, 1)
   if version == 'n' then
     if string.match(raw, NEW_DIGITS) ~= NEW_HEADER + 1 then return 'poison' end
@@ -97,7 +107,7 @@ local function unreadable(raw)
     return 'poison'
   end
 end
-local function load_readable(id)
+function load_readable(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if raw == '' then return nil end
   local why = unreadable(raw)
@@ -105,16 +115,19 @@ local function load_readable(id)
   return parse_header(raw)
 end
 -- lua/ended.lua
-local function ended_minutes_key() return tag .. ':ended' end
-local function ended_key(minute) return tag .. ':ended:' .. minute end
-local function minute_of(at) return ms(math.floor(at / 60000)) end
-local function list_ended(id, at)
+end do
+function ended_minutes_key() return tag .. ':ended' end
+function ended_key(minute) return tag .. ':ended:' .. minute end
+function minute_of(at) return ms(math.floor(at / 60000)) end
+function list_ended(id, at)
   local minute = minute_of(at)
-  if redis.call('RPUSH', ended_key(minute), id) == 1 then redis.call('ZADD', ended_minutes_key(), minute, minute) end
+  redis.call('ZADD', ended_minutes_key(), minute, minute)
+  redis.call('RPUSH', ended_key(minute), id)
 end
-local function unlist_ended(id, minute) redis.call('LREM', ended_key(minute), 1, id) end
+function unlist_ended(id, minute) redis.call('LREM', ended_key(minute), 1, id) end
 -- lua/counters.lua
-local function count(batch, state, n)
+end do
+function count(batch, state, n)
   redis.call('HINCRBY', batch_key(batch), NAME[state], n)
   if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
 end
@@ -129,19 +142,22 @@ local function move(h, state, counts)
   h.state, h.changed = state, now
 end
 -- lua/operator_lists.lua
+end do
 local LISTED = { F = true, h = true }
 local function operator_list_key(state) return tag .. ':' .. NAME[state] end
 local function list_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZADD', operator_list_key(h.state), ms(h.changed), id) end
 end
-local function unlist_for_operator(h, id)
+function unlist_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZREM', operator_list_key(h.state), id) end
 end
 -- lua/batch_order.lua
-local function order_key(batch) return tag .. ':order:' .. batch end
+end do
+function order_key(batch) return tag .. ':order:' .. batch end
 -- lua/feeding.lua
+end do
 local function running_key() return tag .. ':running' end
-local function requeued_key(batch) return tag .. ':again:' .. batch end
+function requeued_key(batch) return tag .. ':again:' .. batch end
 local last_served
 local function schedule_feed(batch)
   last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
@@ -152,14 +168,17 @@ local function requeue(batch, id)
   schedule_feed(batch)
 end
 -- lua/batch_cancel.lua
+end do
 local function cancelling_key() return tag .. ':cancelling' end
-local function cancelled_key(batch) return tag .. ':off:' .. batch end
+function cancelled_key(batch) return tag .. ':off:' .. batch end
 -- lua/delivery.lua
-local function delivery_key(event) return tag .. ':delivery:' .. event end
-local function deliveries_key(id) return tag .. ':deliveries:' .. id end
-local function pending_key() return tag .. ':pending' end
-local function undelivered_key() return tag .. ':undelivered' end
+end do
+function delivery_key(event) return tag .. ':delivery:' .. event end
+function deliveries_key(id) return tag .. ':deliveries:' .. id end
+function pending_key() return tag .. ':pending' end
+function undelivered_key() return tag .. ':undelivered' end
 -- lua/mentions.lua
+end do
 local function mentions_key(id) return tag .. ':mentions:' .. string.sub(redis.sha1hex(id), 1, 4) end
 local function add_mention(id, mention)
   local key = mentions_key(id)
@@ -168,7 +187,7 @@ local function add_mention(id, mention)
   redis.call('HSET', key, id, known .. ' ' .. mention)
 end
 local trimmed_until
-local function mention_event(id, entry)
+function mention_event(id, entry)
   if not trimmed_until then
     local first = redis.call('XRANGE', tag .. ':results', '-', '+', 'COUNT', 1)[1]
     trimmed_until = first and tonumber(string.match(first[1], '^%d+')) or math.huge
@@ -181,7 +200,7 @@ local function mention_event(id, entry)
   end)
   redis.call('HSET', key, id, known .. ' e' .. entry)
 end
-local function take_mentions(id)
+function take_mentions(id)
   local key = mentions_key(id)
   local known = redis.call('HGET', key, id)
   if not known then return '' end
@@ -205,6 +224,7 @@ local function mention_rows(batch, chunk, text)
   return text, gone
 end
 -- erasure/erasing.lua
+end do
 local with_events = false
 local function erase_from_chunk(batch, n, id)
   local order = order_key(batch)
@@ -301,7 +321,7 @@ local function erase_deliveries(id)
   end
   redis.call('DEL', deliveries_key(id))
 end
-local function erase(id, h, listed)
+function erase(id, h, listed)
   if listed then unlist_ended(id, minute_of(h.changed)) end
   local raw = redis.call('GET', record_key(id))
   redis.call('DEL', record_key(id))
@@ -318,7 +338,7 @@ local function erase(id, h, listed)
   erase_deliveries(id)
   return 1 + generations, rows, erase_events(raw, ENTRY, id) + earlier + replayed
 end
-local function erase_earlier(id, generation, ended_by)
+function erase_earlier(id, generation, ended_by)
   local key = old_key(generation, id)
   local raw = redis.call('GET', key)
   local h = raw and not unreadable(raw) and parse_header(raw)
@@ -327,6 +347,7 @@ local function erase_earlier(id, generation, ended_by)
   redis.call('DEL', key)
 end
 -- erasure/retire.lua
+end
 local minute, ended_by, max = unpack(ARGV)
 ended_by, max = tonumber(ended_by), tonumber(max)
 local ids = redis.call('LRANGE', ended_key(minute), 0, max - 1)

@@ -1,12 +1,14 @@
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local clock, now, ms do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- faceki/claim_token.lua
+end
 local holder, lease, max_fault_age = unpack(ARGV)
 local token = redis.call('HMGET', KEYS[1], 'token', 'until', 'fault', 'retry', 'asked', 'holder', 'lease', 'due', 'replaces')
 local value, valid_until, fault, fault_until, asked, other_holder, leased_until, due, replaces = unpack(token)

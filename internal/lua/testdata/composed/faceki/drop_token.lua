@@ -1,12 +1,14 @@
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local clock, ms, now do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- faceki/drop_token.lua
+end
 local token, spacing = unpack(ARGV)
 local stored, requested, replaces = unpack(redis.call('HMGET', KEYS[1], 'token', 'asked', 'replaces'))
 if not stored or stored ~= token then return 0 end

@@ -1,12 +1,14 @@
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local clock, ms, now do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- faceki/store_token.lua
+end
 local holder, kind, value, lifetime = unpack(ARGV)
 local current = redis.call('HGET', KEYS[1], 'holder')
 if current and current ~= holder then return 0 end

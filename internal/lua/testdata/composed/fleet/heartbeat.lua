@@ -1,23 +1,27 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local account_key, bundlers_key, clock, now, ms, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
+function account_key() return tag .. ':account' end
 local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/bundlers.lua
-local function bundlers_key() return tag .. ':bundlers' end
+end do
+function bundlers_key() return tag .. ':bundlers' end
 -- fleet/heartbeat.lua
+end
 local process, forget_after, handlers_ttl, ledger_id = unpack(ARGV, 1, 4)
 if redis.call('HGET', account_key(), 'id') ~= ledger_id then return 0 end
 local workers, handlers = tag .. ':workers', tag .. ':handlers:' .. process

@@ -1,49 +1,54 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local CONNECT_TIMEOUT, RAMP_AFTER, ANSWER_TIMEOUT, MAX_UNLOGGED, MAX_WAIT, batch_names_key, bundlers_key, change_state, clock_jumped_ahead, COMMON_FIELDS, change_rate, conflicting_kind, require_fields, set_rate, store_gate, RAMP_TIME, USED, WAITER_TTL, read_gate, changes, settle_bucket, GATE, CALLS, account_key, waiters_key, dirty, second, us, clock, now, tag, set, ms, gate do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
+function account_key() return tag .. ':account' end
 local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/upstream_kind.lua
-local function conflicting_kind(kind)
+end do
+function conflicting_kind(kind)
   local has = redis.call('HGET', account_key(), 'upstream')
   if has then return has ~= kind and has end
   local joined = redis.call('HEXISTS', tag .. ':gate', 'set:n') == 1 or redis.call('EXISTS', tag .. ':workers') == 1
   return joined and kind == 'simulated' and 'unknown'
 end
 -- lua/batch_names.lua
-local function batch_names_key() return tag .. ':batches' end
+end do
+function batch_names_key() return tag .. ':batches' end
 local function numbered_key() return tag .. ':numbered' end
 local function free_numbers_key() return tag .. ':free-numbers' end
 -- admission/gate_state.lua
-local us = clock[1] * 1000000 + clock[2]
-local second = math.floor(us / 1000000)
-local GATE = tag .. ':gate'
-local WAITER_TTL, MAX_UNLOGGED = 250, 50
+end do
+us = clock[1] * 1000000 + clock[2]
+second = math.floor(us / 1000000)
+GATE = tag .. ':gate'
+WAITER_TTL, MAX_UNLOGGED = 250, 50
 local HISTORY_TIME, MIN_HISTORY, MAX_HISTORY = 3600000, 50, 8000
 local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
-local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
-local RAMP_TIME, RAMP_AFTER = 5000, 10000
+CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
+RAMP_TIME, RAMP_AFTER = 5000, 10000
 local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
 local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
 local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
 local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
 local DEFAULT = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
   sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
-local USED = 'used:' .. second % 11
-local gate, dirty, changes = {}, {}, {}
-local function set(name, value)
+USED = 'used:' .. second % 11
+gate, dirty, changes = {}, {}, {}
+function set(name, value)
   if gate[name] ~= value then gate[name], dirty[name] = value, true end
 end
 local function read_fields(names)
@@ -55,7 +60,7 @@ local function read_fields(names)
     else gate[name] = text or '' end
   end
 end
-local function require_fields(names)
+function require_fields(names)
   local missing = {}
   for _, name in ipairs(names) do
     if rawget(gate, name) == nil then missing[#missing + 1] = name end
@@ -73,7 +78,7 @@ local function require_fields(names)
     return gate[name]
   end })
 end
-local function store_gate()
+function store_gate()
   local args = {}
   for name in pairs(dirty) do
     local value = gate[name]
@@ -84,7 +89,8 @@ local function store_gate()
   dirty = {}
 end
 local function record_change(state, reason, at)
-  local length = redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  local length = redis.call('LLEN', tag .. ':history')
   for _ = 1, math.min(10, length - MIN_HISTORY) do
     local second = tonumber(string.match(redis.call('LINDEX', tag .. ':history', 1), '^%d+'))
     if second > now - HISTORY_TIME and second <= now and length <= MAX_HISTORY then break end
@@ -95,13 +101,14 @@ local function record_change(state, reason, at)
   redis.call('LTRIM', tag .. ':unlogged', -MAX_UNLOGGED, -1)
   changes[#changes + 1] = { ms(at), state, reason }
 end
-local function change_state(state, reason, at)
+function change_state(state, reason, at)
   if gate.state == state and gate.reason == reason then return end
   set('state', state) set('reason', reason) set('since', at)
   record_change(state, reason, at)
 end
 -- admission/calls.lua
-local CALLS = tag .. ':calls'
+end do
+CALLS = tag .. ':calls'
 local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
 local function is_granted(process, id, nonce)
   return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
@@ -117,6 +124,7 @@ local function remove_call(process, id, nonce, began)
   end
 end
 -- admission/gate_begin.lua
+end do
 local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
 local function shift_times(by)
   for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
@@ -135,8 +143,11 @@ local function shift_times(by)
     end
   end
 end
-local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function read_gate(fields)
+COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
+local fields_read = {}
+function read_gate(fields)
+  if fields_read[fields] then return end
+  fields_read[fields] = true
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -145,10 +156,12 @@ local function read_gate(fields)
   end
 end
 -- lua/clock_step.lua
+end do
 local expected, MAX_DRIFT = 0, 500
 local function clock_stepped() return expected > 0 and math.abs(now - expected) > MAX_DRIFT end
-local function clock_jumped_ahead() return expected > 0 and now - expected > MAX_DRIFT end
+function clock_jumped_ahead() return expected > 0 and now - expected > MAX_DRIFT end
 -- admission/rate.lua
+end do
 local function token_time()
   local part = 1
   if gate.state == 'ramping' then part = 0.1 + 0.9 * math.min(1, math.max(0, now - gate.opened) / RAMP_TIME) end
@@ -157,6 +170,7 @@ end
 local function max_ahead() return math.min(20000, math.max(5000, token_time())) end
 local function held_grants()
   local out = {}
+  if gate.held == '' then return out end
   for at in string.gmatch(gate.held, '%d+') do out[#out + 1] = tonumber(at) end
   return out
 end
@@ -166,7 +180,10 @@ local function set_held_grants(times)
   set('held', table.concat(out, ' '))
 end
 local function refilled(level, elapsed, per) return math.min(gate.burst, level + elapsed / per) end
-local function settle_bucket()
+local settled = false
+function settle_bucket()
+  if settled then return end
+  settled = true
   if gate.at == 0 or gate.at > us or clock_jumped_ahead() then
     set('level', math.min(0, gate.level) - #held_grants()) set('at', us) set('held', '')
     return
@@ -210,7 +227,7 @@ local function take_token(s, i, times)
   set(USED, string.format('%.0f %d', second, count + 1))
   return (s - us) / 1000
 end
-local function waiters_key(lane) return tag .. ':line:' .. lane end
+function waiters_key(lane) return tag .. ':line:' .. lane end
 local function waiters(lane)
   local out, stale = {}, false
   if gate['line:' .. lane] < now then return out end
@@ -247,7 +264,8 @@ local function admit_by_rate(lane, process)
   return 'wait', wait, 'rate'
 end
 -- admission/rate_settings.lua
-local function change_rate(n, per, burst)
+end do
+function change_rate(n, per, burst)
   read_gate(COMMON_FIELDS)
   settle_bucket()
   local old = { ms(gate.n), ms(gate.per), ms(gate.burst) }
@@ -260,7 +278,8 @@ local function change_rate(n, per, burst)
   return old
 end
 -- admission/worker_rate.lua
-local function set_rate(n, per, burst)
+end do
+function set_rate(n, per, burst)
   n, per, burst = tonumber(n), tonumber(per), tonumber(burst)
   local before = redis.call('HMGET', GATE, 'set:n', 'set:per', 'set:burst')
   redis.call('HSET', GATE, 'set:n', ms(n), 'set:per', ms(per), 'set:burst', ms(burst))
@@ -270,8 +289,10 @@ local function set_rate(n, per, burst)
   return { before[1] or '0', before[2] or '0', before[1] and (before[3] or old[3]) or '0' }
 end
 -- lua/bundlers.lua
-local function bundlers_key() return tag .. ':bundlers' end
+end do
+function bundlers_key() return tag .. ':bundlers' end
 -- fleet/join.lua
+end
 local process, kind, ledger_id, n, per, burst = unpack(ARGV)
 local workers = tag .. ':workers'
 local conflict = conflicting_kind(kind)

@@ -1,5 +1,6 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local bundlers_key, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
@@ -8,8 +9,10 @@ local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/bundlers.lua
-local function bundlers_key() return tag .. ':bundlers' end
+end do
+function bundlers_key() return tag .. ':bundlers' end
 -- fleet/leave.lua
+end
 local process = unpack(ARGV)
 redis.call('ZREM', tag .. ':workers', process)
 redis.call('ZREM', bundlers_key(), process)

@@ -1,20 +1,23 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local conflicting_kind, account_key, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
+function account_key() return tag .. ':account' end
 local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/upstream_kind.lua
-local function conflicting_kind(kind)
+end do
+function conflicting_kind(kind)
   local has = redis.call('HGET', account_key(), 'upstream')
   if has then return has ~= kind and has end
   local joined = redis.call('HEXISTS', tag .. ':gate', 'set:n') == 1 or redis.call('EXISTS', tag .. ':workers') == 1
   return joined and kind == 'simulated' and 'unknown'
 end
 -- fleet/ledger_id.lua
+end
 local new_id, kind = unpack(ARGV)
 local conflict = conflicting_kind(kind)
 if conflict then return { 'upstream', conflict } end

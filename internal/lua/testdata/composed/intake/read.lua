@@ -1,4 +1,5 @@
 -- intake/read.lua
+
 local group, consumer, count, max_bytes, max_entry, max_fields, max_text = unpack(ARGV, 1, 7)
 max_fields, max_text = tonumber(max_fields), tonumber(max_text)
 local out, total = {}, 0

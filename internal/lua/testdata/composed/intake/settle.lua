@@ -1,4 +1,5 @@
 -- intake/settle.lua
+
 local group, max_rejects, max_reject_bytes = unpack(ARGV, 1, 3)
 local accepted, rejected = 0, 0
 for i = 4, #ARGV, 4 do

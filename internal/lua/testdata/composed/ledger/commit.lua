@@ -1,6 +1,7 @@
 -- ledger/buffer.lua
+local MAX_UNLOGGED, MAX_UNOBSERVED, OBSERVE_EVERY, RAMP_AFTER, clear_probe, clock_jumped_ahead, clock_stepped, list_ended, old_key, store_counts, LANE, MAX_DRIFT, MAX_PAUSE, REFUSAL_TTL, admit_by_rate, admit_call, attempt_is_over, calls_hang, count_possible_duplicates, count_refused, deadlines_key, in_retry_pause, infos, learn_latency, list_for_operator, load_header, observe, outcome_with_attempt, probe_gate, read_records, remove_refusal, replace_header, requeued_key, require_fields, send_collected, set_link_kind, turn_ref, unlist_for_operator, CONNECT_TIMEOUT, NEW_HEADER, RAMP_TIME, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, earliest_grant, is_granted, is_probe, link_kind, remove_call, save_header, stop_field, take_token, update_refusal, with_attempt, with_earlier, ENDED, RANK, USED, WAITER_TTL, admit, attempts_of, batch_key, call_name, conclude, counts_of, record_change, report_signal, settle_bucket, store_gate, ANSWER_TIMEOUT, FIRST_PAUSE, batch_info, count_uncertain, expired, held_grants, max_ahead, read_gate, refusal, store_refusal, unreadable, dirty, expected, record_key, write_record, close_for, close_reason, members, parse_header, pushed, queued_key, second, CALLS, MAX_WAIT, batch_counts, changes, increments, refusal_key, throttled, HEADER, account_key, sections, NAME, count, move, us, fault, kind, created, records, changed, tag, clock, set, ms, now, call, gate local redis = redis do
 local server = redis
-local records, changed, members, increments = {}, {}, {}, {}
+records, changed, members, increments, pushed = {}, {}, {}, {}, {}
 local function send_record(key)
   if changed[key] then server.call('SET', key, records[key]) end
   records[key], changed[key] = nil, nil
@@ -17,6 +18,10 @@ end
 local function send_increments(key)
   for field, n in pairs(increments[key]) do server.call('HINCRBY', key, field, n) end
   increments[key] = nil
+end
+local function send_pushed(key)
+  server.call('RPUSH', key, unpack(pushed[key]))
+  pushed[key] = nil
 end
 local function set_member(key, member, score)
   if not members[key] then members[key] = {} end
@@ -52,8 +57,14 @@ local COLLECTED = {
     increments[key][field] = (increments[key][field] or 0) + n
     return true
   end,
+  RPUSH = function(key, value, more)
+    if more then return false end
+    if not pushed[key] then pushed[key] = {} end
+    table.insert(pushed[key], value)
+    return true
+  end,
 }
-local function call(command, key, ...)
+function call(command, key, ...)
   local collect = COLLECTED[command]
   if collect then
     local done, reply = collect(key, ...)
@@ -63,63 +74,69 @@ local function call(command, key, ...)
     send_record(key)
     if members[key] then send_members(key) end
     if increments[key] then send_increments(key) end
+    if pushed[key] then send_pushed(key) end
     return server.call(command, key, ...)
   end
   return server.call(command)
 end
-local redis = { call = call }
-local function read_records(keys)
+redis = { call = call }
+function read_records(keys)
   for i, raw in ipairs(server.call('MGET', unpack(keys))) do
     if raw then records[keys[i]] = raw end -- otherwise GET fails if the key is no string
   end
 end
-local function send_collected()
+function send_collected()
   local written = {}
   for key in pairs(changed) do written[#written + 1], written[#written + 2] = key, records[key] end
   if #written > 0 then server.call('MSET', unpack(written)) end
   changed = {}
   for key in pairs(members) do send_members(key) end
   for key in pairs(increments) do send_increments(key) end
+  for key in pairs(pushed) do send_pushed(key) end
 end
 -- lua/keys.lua
-local tag = KEYS[1]
-local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
-local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
-local function deadlines_key() return tag .. ':deadlines' end
+end do
+tag = KEYS[1]
+LANE = { i = 'interactive', b = 'bulk' }
+function record_key(id) return tag .. '/' .. id end
+function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
+function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/clock_step.lua
-local expected, MAX_DRIFT = 0, 500
-local function clock_stepped() return expected > 0 and math.abs(now - expected) > MAX_DRIFT end
-local function clock_jumped_ahead() return expected > 0 and now - expected > MAX_DRIFT end
+end do
+expected, MAX_DRIFT = 0, 500
+function clock_stepped() return expected > 0 and math.abs(now - expected) > MAX_DRIFT end
+function clock_jumped_ahead() return expected > 0 and now - expected > MAX_DRIFT end
 -- admission/gate_state.lua
-local us = clock[1] * 1000000 + clock[2]
-local second = math.floor(us / 1000000)
+end do
+us = clock[1] * 1000000 + clock[2]
+second = math.floor(us / 1000000)
 local GATE = tag .. ':gate'
-local WAITER_TTL, MAX_UNLOGGED = 250, 50
+WAITER_TTL, MAX_UNLOGGED = 250, 50
 local HISTORY_TIME, MIN_HISTORY, MAX_HISTORY = 3600000, 50, 8000
-local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
-local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
-local RAMP_TIME, RAMP_AFTER = 5000, 10000
-local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
-local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
-local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
-local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
+MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
+CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
+RAMP_TIME, RAMP_AFTER = 5000, 10000
+REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
+FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
+MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
+RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
 local DEFAULT = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
   sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
-local USED = 'used:' .. second % 11
-local gate, dirty, changes = {}, {}, {}
-local function set(name, value)
+USED = 'used:' .. second % 11
+gate, dirty, changes = {}, {}, {}
+function set(name, value)
   if gate[name] ~= value then gate[name], dirty[name] = value, true end
 end
 local function read_fields(names)
@@ -131,7 +148,7 @@ local function read_fields(names)
     else gate[name] = text or '' end
   end
 end
-local function require_fields(names)
+function require_fields(names)
   local missing = {}
   for _, name in ipairs(names) do
     if rawget(gate, name) == nil then missing[#missing + 1] = name end
@@ -149,7 +166,7 @@ local function require_fields(names)
     return gate[name]
   end })
 end
-local function store_gate()
+function store_gate()
   local args = {}
   for name in pairs(dirty) do
     local value = gate[name]
@@ -159,8 +176,9 @@ local function store_gate()
   if #args > 0 then redis.call('HSET', GATE, unpack(args)) end
   dirty = {}
 end
-local function record_change(state, reason, at)
-  local length = redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+function record_change(state, reason, at)
+  redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  local length = redis.call('LLEN', tag .. ':history')
   for _ = 1, math.min(10, length - MIN_HISTORY) do
     local second = tonumber(string.match(redis.call('LINDEX', tag .. ':history', 1), '^%d+'))
     if second > now - HISTORY_TIME and second <= now and length <= MAX_HISTORY then break end
@@ -171,15 +189,16 @@ local function record_change(state, reason, at)
   redis.call('LTRIM', tag .. ':unlogged', -MAX_UNLOGGED, -1)
   changes[#changes + 1] = { ms(at), state, reason }
 end
-local function change_state(state, reason, at)
+function change_state(state, reason, at)
   if gate.state == state and gate.reason == reason then return end
   set('state', state) set('reason', reason) set('since', at)
   record_change(state, reason, at)
 end
 -- lua/record.lua
-local HEADER, NEW_HEADER = 74, 20
-local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
-local ENDED = { C = true, F = true, X = true }
+end do
+HEADER, NEW_HEADER = 74, 20
+NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
 local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
@@ -192,7 +211,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -211,12 +230,12 @@ local function format_header(h)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load_header(id)
+function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < header_length(raw) then return nil end
   return parse_header(raw)
 end
-local function save_header(key, h)
+function save_header(key, h)
   local columns = format_header(h)
   if h.length == HEADER then
     redis.call('SETRANGE', key, 0, columns)
@@ -226,7 +245,13 @@ local function save_header(key, h)
   end
   return columns
 end
-local function sections(raw)
+function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
+end
+function sections(raw)
   local out, from = {}, header_length(raw) + 1
   while #out < 3 do
     local cut = string.find(raw, '\n', from, true)
@@ -237,7 +262,7 @@ local function sections(raw)
   out[#out + 1] = string.sub(raw, from)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
-local function write_record(key, h, content, resolved, outcome, earlier)
+function write_record(key, h, content, resolved, outcome, earlier)
   local raw = format_header(h) .. content
   if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
   elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
@@ -247,11 +272,12 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/counters.lua
-local function count(batch, state, n)
+end do
+function count(batch, state, n)
   redis.call('HINCRBY', batch_key(batch), NAME[state], n)
   if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
 end
-local function move(h, state, counts)
+function move(h, state, counts)
   if counts then
     counts[h.state] = (counts[h.state] or 0) - 1
     counts[state] = (counts[state] or 0) + 1
@@ -262,10 +288,12 @@ local function move(h, state, counts)
   h.state, h.changed = state, now
 end
 -- lua/batch_stop.lua
-local function stop_field(batch) return 'batch:' .. batch end
+end do
+function stop_field(batch) return 'batch:' .. batch end
 -- ledger/commit_state.lua
-local infos, kind, counts_of = {}, nil, {}
-local function batch_info(batch)
+end do
+infos, kind, counts_of = {}, nil, {}
+function batch_info(batch)
   local known = infos[batch]
   if not known then
     local own = redis.call('HMGET', batch_key(batch), 'options', 'not_after', 'name')
@@ -274,19 +302,19 @@ local function batch_info(batch)
   end
   return known
 end
-local function link_kind()
+function link_kind()
   if kind == nil then kind = redis.call('HGET', account_key(), 'upstream') end
   return kind
 end
-local function set_link_kind(first)
+function set_link_kind(first)
   redis.call('HSET', account_key(), 'upstream', first)
   kind = first
 end
-local function batch_counts(batch)
+function batch_counts(batch)
   counts_of[batch] = counts_of[batch] or {}
   return counts_of[batch]
 end
-local function store_counts()
+function store_counts()
   for batch, states in pairs(counts_of) do
     for state, n in pairs(states) do
       if n ~= 0 then count(batch, state, n) end
@@ -294,7 +322,7 @@ local function store_counts()
   end
 end
 local MAX_REFUSED = 20
-local function count_refused(batch, message)
+function count_refused(batch, message)
   local key = batch_key(batch)
   local at = redis.call('HMGET', key, 'refused', 'refused_at', 'created', 'status')
   local created = ms(tonumber(at[3] or '0') + (batch_counts(batch).C or 0))
@@ -307,8 +335,9 @@ local function count_refused(batch, message)
   return true
 end
 -- lua/readable.lua
+end do
 local COLUMNS, NEW_DIGITS = '^[12][wqchCFX][ib][%-x]%d+()[%-dn]', '^n%d+()'
-local function unreadable(raw)
+function unreadable(raw)
   local version = string.sub(raw, 1, 1)
   if version == 'n' then
     if string.match(raw, NEW_DIGITS) ~= NEW_HEADER + 1 then return 'poison' end
@@ -326,20 +355,23 @@ local function load_readable(id)
   return parse_header(raw)
 end
 -- lua/deadline.lua
-local function expired(h, id, batch_not_after)
+end do
+function expired(h, id, batch_not_after)
   local due = false
   if h.deadline == 'd' then due = redis.call('ZSCORE', deadlines_key(), id)
   elseif h.deadline == '-' and h.batch > 0 then due = batch_not_after end
   return due and tonumber(due) <= now
 end
 -- lua/retry_pause.lua
+end do
 local MAX_RETRY_PAUSE = 3660000
-local function in_retry_pause(h, due)
+function in_retry_pause(h, due)
   return due > now and h.changed <= now and due <= h.changed + MAX_RETRY_PAUSE
 end
 -- lua/feeding.lua
+end do
 local function running_key() return tag .. ':running' end
-local function requeued_key(batch) return tag .. ':again:' .. batch end
+function requeued_key(batch) return tag .. ':again:' .. batch end
 local last_served
 local function schedule_feed(batch)
   last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
@@ -350,19 +382,22 @@ local function requeue(batch, id)
   schedule_feed(batch)
 end
 -- lua/duplicates.lua
-local function count_possible_duplicates(batch, n)
+end do
+function count_possible_duplicates(batch, n)
   redis.call('HINCRBY', batch_key(batch), 'possible_duplicates', n)
   redis.call('HINCRBY', account_key(), 'possible_duplicates', n)
 end
 -- lua/uncertain.lua
-local function count_uncertain(h)
+end do
+function count_uncertain(h)
   h.dups = h.dups + 1
   count_possible_duplicates(h.batch, 1)
 end
 -- lua/attempts.lua
+end do
 local MOST_ATTEMPTS = 10
-local function attempts_of(outcome) return string.match(outcome, ',"attempts":%[.*%]') or '' end
-local function with_attempt(attempts, h, took, why, uncertain)
+function attempts_of(outcome) return string.match(outcome, ',"attempts":%[.*%]') or '' end
+function with_attempt(attempts, h, took, why, uncertain)
   local entry = '{"n":' .. h.attempts .. ',"at":' .. ms(h.changed)
   if took ~= '' then entry = entry .. ',"took":' .. took end
   entry = entry .. why
@@ -373,13 +408,14 @@ local function with_attempt(attempts, h, took, why, uncertain)
   if count >= MOST_ATTEMPTS then attempts = string.gsub(attempts, '%[.-},{"n":', '[{"n":', 1) end
   return string.sub(attempts, 1, -2) .. ',' .. entry .. ']'
 end
-local function outcome_with_attempt(outcome, h, took, why, uncertain)
+function outcome_with_attempt(outcome, h, took, why, uncertain)
   local attempts = attempts_of(outcome)
   local before = outcome == '' and '{"run":' .. h.run or string.sub(outcome, 1, -2 - #attempts)
   return before .. with_attempt(attempts, h, took, why, uncertain) .. '}'
 end
 -- lua/turn.lua
-local function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+end do
+function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
 local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
 local function enqueue(h, id)
   move(h, 'q')
@@ -387,7 +423,8 @@ local function enqueue(h, id)
   redis.call('ZADD', queued_key(h.lane), ms(now), id)
 end
 -- lua/liveness.lua
-local function attempt_is_over(h, id, unbroken, dead)
+end do
+function attempt_is_over(h, id, unbroken, dead)
   if clock_stepped() then unbroken = 0 end
   local heartbeat = tonumber(redis.call('ZSCORE', tag .. ':workers', h.holder) or 0)
   if math.abs(now - heartbeat) > dead then return unbroken >= dead end
@@ -395,12 +432,13 @@ local function attempt_is_over(h, id, unbroken, dead)
     and redis.call('SISMEMBER', tag .. ':handlers:' .. h.holder, turn_ref(id, h)) == 0
 end
 -- admission/calls.lua
-local CALLS = tag .. ':calls'
-local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
-local function is_granted(process, id, nonce)
+end do
+CALLS = tag .. ':calls'
+function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
+function is_granted(process, id, nonce)
   return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
 end
-local function remove_call(process, id, nonce, began)
+function remove_call(process, id, nonce, began)
   if nonce ~= '' then
     redis.call('ZREM', CALLS, call_name(process, id, nonce))
     return
@@ -411,6 +449,7 @@ local function remove_call(process, id, nonce, began)
   end
 end
 -- admission/gate_begin.lua
+end do
 local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
 local function shift_times(by)
   for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
@@ -430,7 +469,10 @@ local function shift_times(by)
   end
 end
 local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function read_gate(fields)
+local fields_read = {}
+function read_gate(fields)
+  if fields_read[fields] then return end
+  fields_read[fields] = true
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -439,14 +481,16 @@ local function read_gate(fields)
   end
 end
 -- admission/rate.lua
+end do
 local function token_time()
   local part = 1
   if gate.state == 'ramping' then part = 0.1 + 0.9 * math.min(1, math.max(0, now - gate.opened) / RAMP_TIME) end
   return gate.per * 1000 / (gate.n * part)
 end
-local function max_ahead() return math.min(20000, math.max(5000, token_time())) end
-local function held_grants()
+function max_ahead() return math.min(20000, math.max(5000, token_time())) end
+function held_grants()
   local out = {}
+  if gate.held == '' then return out end
   for at in string.gmatch(gate.held, '%d+') do out[#out + 1] = tonumber(at) end
   return out
 end
@@ -456,7 +500,10 @@ local function set_held_grants(times)
   set('held', table.concat(out, ' '))
 end
 local function refilled(level, elapsed, per) return math.min(gate.burst, level + elapsed / per) end
-local function settle_bucket()
+local settled = false
+function settle_bucket()
+  if settled then return end
+  settled = true
   if gate.at == 0 or gate.at > us or clock_jumped_ahead() then
     set('level', math.min(0, gate.level) - #held_grants()) set('at', us) set('held', '')
     return
@@ -477,7 +524,7 @@ local function fits(times, i, level, at, s, per)
   end
   return true
 end
-local function earliest_grant(goal, times, from)
+function earliest_grant(goal, times, from)
   local per, level, at = token_time(), gate.level, gate.at
   for i = 0, #times do
     if i > 0 then level, at = refilled(level, times[i] - at, per) - 1, times[i] end
@@ -488,7 +535,7 @@ local function earliest_grant(goal, times, from)
     end
   end
 end
-local function take_token(s, i, times)
+function take_token(s, i, times)
   if s <= us then
     set('level', gate.level - 1)
   else
@@ -516,7 +563,7 @@ local function add_waiter(lane, process, due)
   redis.call('ZADD', waiters_key(lane), ms(due), process)
   set('line:' .. lane, math.max(gate['line:' .. lane], due + WAITER_TTL))
 end
-local function admit_by_rate(lane, process)
+function admit_by_rate(lane, process)
   settle_bucket()
   local need, times, from, place, own = 1, held_grants(), 0, 0, nil
   if lane == 'bulk' then need, from = 2 + #waiters('interactive'), #times end
@@ -537,11 +584,12 @@ local function admit_by_rate(lane, process)
   return 'wait', wait, 'rate'
 end
 -- admission/gate.lua
-local function close_reason()
+end do
+function close_reason()
   if gate.reason == 'paused' then return gate.under end
   return gate.reason
 end
-local function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
+function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
 local function close_gate(reason, wait, pause)
   if close_reason() == '' then set('closed', now) end
   set('pause', pause or wait)
@@ -549,7 +597,7 @@ local function close_gate(reason, wait, pause)
   if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
 end
 local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
-local function close_for(reason, from_probe, wait)
+function close_for(reason, from_probe, wait)
   local current = close_reason()
   if current == '' then
     close_gate(reason, wait or FIRST_PAUSE[reason])
@@ -565,11 +613,12 @@ local function close_for(reason, from_probe, wait)
   end
 end
 -- admission/gate_silence.lua
-local function observe()
+end do
+function observe()
   if now - gate.looked > MAX_UNOBSERVED then set('answered', math.max(gate.answered, now)) end
   if now - gate.looked >= OBSERVE_EVERY then set('looked', now) end
 end
-local function calls_hang()
+function calls_hang()
   local silence = math.max(2000, math.min(60000, 4 * gate.usual))
   if close_reason() ~= '' or now - gate.answered <= silence then return false end
   local from, to = ms(math.max(gate.opened, now - ANSWER_TIMEOUT)), '(' .. ms(now - silence)
@@ -586,7 +635,8 @@ local function calls_hang()
   return hang >= 5
 end
 -- admission/gate_probe.lua
-local function probe_gate(lane, process, id, connected)
+end do
+function probe_gate(lane, process, id, connected)
   local chosen = gate.prober == process and gate.sent == 0
   local busy = gate.prober ~= '' and gate.by > now
   if lane == 'interactive' then set('asked', now) end
@@ -611,15 +661,17 @@ local function probe_gate(lane, process, id, connected)
   return 'connect', 0, gate.reason
 end
 -- admission/refusal.lua
-local function refusal_key(credential) return tag .. ':refused:' .. credential end
-local function remove_refusal(credential)
+end do
+function refusal_key(credential) return tag .. ':refused:' .. credential end
+function remove_refusal(credential)
   local rest = {}
   for other in string.gmatch(gate.refused, '%S+') do
     if other ~= credential then rest[#rest + 1] = other end
   end
   set('refused', table.concat(rest, ' '))
 end
-local function refusal(credential)
+function refusal(credential)
+  if gate.refused == '' then return nil end
   if not string.find(' ' .. gate.refused .. ' ', ' ' .. credential .. ' ', 1, true) then return nil end
   local v = redis.call('HMGET', refusal_key(credential), 'since', 'pause', 'next', 'prober', 'id', 'by')
   if v[1] then
@@ -630,13 +682,14 @@ local function refusal(credential)
   end
   remove_refusal(credential)
 end
-local function store_refusal(credential, r)
+function store_refusal(credential, r)
   redis.call('HSET', refusal_key(credential), 'since', ms(r.since), 'pause', ms(r.pause), 'next', ms(r.next),
     'prober', r.prober, 'id', r.id, 'by', ms(r.by))
   if r.message then redis.call('HSET', refusal_key(credential), 'message', r.message, 'message_at', ms(now)) end
   redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
 end
 -- admission/admission.lua
+end do
 local function decide(lane, process, credential, id, nonce, connected)
   if gate.reason == 'paused' then return 'wait', MAX_WAIT, 'paused' end
   observe()
@@ -665,24 +718,25 @@ local function decide(lane, process, credential, id, nonce, connected)
 end
 local ADMISSION_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'refused', 'n', 'per', 'burst', 'level', 'at', 'held',
   'line:interactive', 'line:bulk', USED }
-local function admit_call(lane, process, credential, id, nonce, connected)
+function admit_call(lane, process, credential, id, nonce, connected)
   read_gate(ADMISSION_FIELDS)
   local verdict, wait, reason = decide(lane, process, credential, id, nonce, tonumber(connected) == 1)
-  return verdict, string.format('%.3f', wait), reason
+  return verdict, wait == 0 and '0' or string.format('%.3f', wait), reason
 end
 -- admission/gate_outcomes.lua
+end do
 local function open_gate()
   local ramp = now - gate.closed > RAMP_AFTER and gate.n * 1000 >= 2 * gate.per
   set('opened', now) set('answered', now) set('row', '') set('last', '') set('pause', 0) set('next', 0)
   change_state(ramp and 'ramping' or 'open', '', now)
 end
-local function throttled(from_probe, retry_after)
+function throttled(from_probe, retry_after)
   if from_probe or close_reason() == '' then set('throttles', gate.throttles + 1) end
   local wait = math.min(MAX_PAUSE.throttled, FIRST_PAUSE.throttled * 2 ^ math.min(10, math.max(0, math.floor(gate.throttles) - 1)))
   if retry_after > 0 then wait = math.min(600000, math.max(1000, retry_after)) end
   close_for('throttled', from_probe, wait)
 end
-local function count_outcome(good, id)
+function count_outcome(good, id)
   set('last', string.sub(gate.last .. (good and 's' or 'f'), -20))
   if good then set('row', '') return end
   local row = {}
@@ -695,20 +749,20 @@ local function count_outcome(good, id)
   local _, faults = string.gsub(gate.last, 'f', '')
   if #row >= 5 or faults >= 14 then close_for('outage', false) end
 end
-local function learn_latency(latency)
+function learn_latency(latency)
   if latency <= 0 then return end
   if gate.usual == 0 then set('usual', latency)
   elseif latency > gate.usual then set('usual', math.min(latency, gate.usual * 1.05))
   else set('usual', gate.usual * 0.9995) end
 end
-local function is_probe(id, process)
+function is_probe(id, process)
   return gate.prober ~= '' and gate.prober == process and gate.probe == id
 end
 local function probe_failed(may_have_made_link)
   if may_have_made_link or close_reason() ~= 'outage' then close_for('outage', true)
   else set('next', math.max(gate.next, now + FIRST_PAUSE.outage)) end
 end
-local function conclude_probe(signal, retry_after)
+function conclude_probe(signal, retry_after)
   clear_probe()
   if signal == 'success' or signal == 'alive' then open_gate()
   elseif signal == 'throttle' then throttled(true, retry_after)
@@ -719,6 +773,7 @@ local function conclude_probe(signal, retry_after)
   else close_for(signal, true) end
 end
 -- admission/refusal_outcomes.lua
+end do
 local function add_refusal(credential, began, message)
   local cleared = redis.call('HGET', refusal_key(credential), 'cleared')
   if cleared and tonumber(cleared) > began and tonumber(cleared) <= now then return end
@@ -727,7 +782,7 @@ local function add_refusal(credential, began, message)
   set('refused', gate.refused == '' and credential or gate.refused .. ' ' .. credential)
   record_change('closed', 'refused', now)
 end
-local function update_refusal(signal, id, process, credential, began, message)
+function update_refusal(signal, id, process, credential, began, message)
   local r = refusal(credential)
   if not r then
     if signal == 'refused' then add_refusal(credential, began, message) end
@@ -751,11 +806,12 @@ local function update_refusal(signal, id, process, credential, began, message)
   end
 end
 -- admission/signals.lua
+end do
 local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
 local NO_ANSWER = { outage = true, unavailable = true, none = true, back = true, unconnected = true, no_token = true }
 local WITH_MESSAGE = { outage = true, unavailable = true, throttle = true, refused = true, no_credit = true, limit_reached = true,
   unconnected = true, no_token = true }
-local function report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message)
+function report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message)
   began, retry_after, latency = tonumber(began), tonumber(retry_after), tonumber(latency)
   read_gate(SIGNAL_FIELDS)
   if nonce then remove_call(process, id, nonce, began) end
@@ -786,6 +842,7 @@ local function abandon_probe(id, process)
   for credential in string.gmatch(gate.refused, '%S+') do update_refusal('none', id, process, credential, 0) end
 end
 -- ledger/admit.lua
+end do
 local function resolved_settings(h, defaults)
   local options = h.batch > 0 and batch_info(h.batch).options
   if not options then return defaults end
@@ -794,7 +851,7 @@ local function resolved_settings(h, defaults)
   all.not_after = nil -- it is read from the batch each time
   return cjson.encode(all)
 end
-local function admit(id, generation, run, turn, process, credential, kind, defaults, unbroken, dead, nonce, connected,
+function admit(id, generation, run, turn, process, credential, kind, defaults, unbroken, dead, nonce, connected,
     hold_uncertain)
   local key = record_key(id)
   local raw = redis.call('GET', key)
@@ -848,27 +905,31 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
   else
     return { verdict, raw, wait, reason }
   end
-  return { verdict, save_header(key, h) .. string.sub(raw, HEADER + 1), wait, reason, batch.name }
+  return { verdict, replace_header(key, h, raw), wait, reason, batch.name }
 end
 -- lua/operator_lists.lua
+end do
 local LISTED = { F = true, h = true }
 local function operator_list_key(state) return tag .. ':' .. NAME[state] end
-local function list_for_operator(h, id)
+function list_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZADD', operator_list_key(h.state), ms(h.changed), id) end
 end
-local function unlist_for_operator(h, id)
+function unlist_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZREM', operator_list_key(h.state), id) end
 end
 -- lua/ended.lua
+end do
 local function ended_minutes_key() return tag .. ':ended' end
 local function ended_key(minute) return tag .. ':ended:' .. minute end
 local function minute_of(at) return ms(math.floor(at / 60000)) end
-local function list_ended(id, at)
+function list_ended(id, at)
   local minute = minute_of(at)
-  if redis.call('RPUSH', ended_key(minute), id) == 1 then redis.call('ZADD', ended_minutes_key(), minute, minute) end
+  redis.call('ZADD', ended_minutes_key(), minute, minute)
+  redis.call('RPUSH', ended_key(minute), id)
 end
 local function unlist_ended(id, minute) redis.call('LREM', ended_key(minute), 1, id) end
 -- lua/outcome.lua
+end do
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
   return redis.call('XADD', tag .. ':results', '*',
     'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
@@ -876,11 +937,11 @@ local function publish(kind, id, event, at, h, id_json, head, middle, tail)
       .. middle .. ',"attempts":' .. h.attempts .. ',"possible_duplicates":' .. h.dups .. tail .. '}')
 end
 local EVENT_TYPE = { C = 'link.created', F = 'link.failed', X = 'link.cancelled', h = 'link.held' }
-local function with_earlier(earlier, outcome)
+function with_earlier(earlier, outcome)
   if earlier == '' then return outcome end
   return earlier .. '\n' .. outcome
 end
-local function conclude(id, key, raw, h, state, e, fields, counts, attempts)
+function conclude(id, key, raw, h, state, e, fields, counts, attempts)
   if h.state == 'q' then redis.call('ZREM', queued_key(h.lane), id) end
   unlist_for_operator(h, id)
   if state ~= 'h' and h.deadline == 'd' then
@@ -902,7 +963,8 @@ local function conclude(id, key, raw, h, state, e, fields, counts, attempts)
   if ENDED[state] then list_ended(id, now) end
 end
 -- ledger/created.lua
-local function created(id, generation, run, attempt, process, nonce, credential, began, latency, kind,
+end do
+function created(id, generation, run, attempt, process, nonce, credential, began, latency, kind,
     event_id, at, id_json, head, tail, link, kept)
   generation, run = tonumber(generation), tonumber(run)
   local key = record_key(id)
@@ -939,6 +1001,7 @@ local function created(id, generation, run, attempt, process, nonce, credential,
   return 'created'
 end
 -- ledger/fault.lua
+end do
 local function record_lost_start(key, h, attempt, uncertain)
   local calling = h.state == 'c' and h.attempts == attempt -- another call of that number
   if ENDED[h.state] or not calling and attempt <= h.attempts then return end
@@ -946,7 +1009,7 @@ local function record_lost_start(key, h, attempt, uncertain)
   if h.state ~= 'c' then h.attempts = attempt end
   save_header(key, h)
 end
-local function fault(id, generation, run, attempt, process, nonce, credential, latency, signal, charged_signal,
+function fault(id, generation, run, attempt, process, nonce, credential, latency, signal, charged_signal,
     retry_after, message, action, chargeable, uncertain, max_charged, delay, event_id, held_event_id, at, id_json,
     head, tail, reason, expired_reason, kept)
   local key = record_key(id)
@@ -1008,6 +1071,7 @@ local function fault(id, generation, run, attempt, process, nonce, credential, l
   return NAME[state]
 end
 -- ledger/commit.lua
+end
 local expected_time = unpack(ARGV, 1, 1)
 expected = tonumber(expected_time)
 local transitions = { admit = admit, created = created, fault = fault }

@@ -1,23 +1,26 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local CONNECT_TIMEOUT, MAX_WAIT, RAMP_AFTER, WAITER_TTL, MAX_PAUSE, MAX_UNOBSERVED, NAME, OBSERVE_EVERY, bundlers_key, ANSWER_TIMEOUT, MAX_UNLOGGED, RAMP_TIME, calls_hang, change_state, close_for, load_header, next_chunk, next_turn, observe, rate_in_force, requeue, require_fields, stop_field, store_gate, turn_ref, FIRST_PAUSE, GATE, MAX_MISSING, NEW_HEADER, move, queued_key, read_gate, record_key, requeued_key, watch, RANK, account_key, close_reason, dirty, parse_header, format_header, order_key, running_key, second, unreadable, count, CALLS, batch_key, changes, HEADER, clock, set, tag, now, ms, gate do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
+function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
+function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/record.lua
-local HEADER, NEW_HEADER = 74, 20
-local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+end do
+HEADER, NEW_HEADER = 74, 20
+NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
@@ -31,7 +34,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -43,14 +46,14 @@ local function parse_header(raw)
     deadline = deadline,
   }
 end
-local function format_header(h)
+function format_header(h)
   local raw = string.format('%s%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
     h.version, h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
     math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load_header(id)
+function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < header_length(raw) then return nil end
   return parse_header(raw)
@@ -64,6 +67,12 @@ local function save_header(key, h)
     h.length = HEADER
   end
   return columns
+end
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
 end
 local function sections(raw)
   local out, from = {}, header_length(raw) + 1
@@ -86,8 +95,9 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/readable.lua
+end do
 local COLUMNS, NEW_DIGITS = '^[12][wqchCFX][ib][%-x]%d+()[%-dn]', '^n%d+()'
-local function unreadable(raw)
+function unreadable(raw)
   local version = string.sub(raw, 1, 1)
   if version == 'n' then
     if string.match(raw, NEW_DIGITS) ~= NEW_HEADER + 1 then return 'poison' end
@@ -105,11 +115,12 @@ local function load_readable(id)
   return parse_header(raw)
 end
 -- lua/counters.lua
-local function count(batch, state, n)
+end do
+function count(batch, state, n)
   redis.call('HINCRBY', batch_key(batch), NAME[state], n)
   if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
 end
-local function move(h, state, counts)
+function move(h, state, counts)
   if counts then
     counts[h.state] = (counts[h.state] or 0) - 1
     counts[state] = (counts[state] or 0) + 1
@@ -120,35 +131,39 @@ local function move(h, state, counts)
   h.state, h.changed = state, now
 end
 -- lua/turn.lua
-local function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
-local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
+end do
+function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+function next_turn(h) h.turn = (h.turn + 1) % 10000 end
 local function enqueue(h, id)
   move(h, 'q')
   next_turn(h)
   redis.call('ZADD', queued_key(h.lane), ms(now), id)
 end
 -- lua/feeding.lua
-local function running_key() return tag .. ':running' end
-local function requeued_key(batch) return tag .. ':again:' .. batch end
+end do
+function running_key() return tag .. ':running' end
+function requeued_key(batch) return tag .. ':again:' .. batch end
 local last_served
 local function schedule_feed(batch)
   last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
   redis.call('ZADD', running_key(), 'NX', last_served, batch)
 end
-local function requeue(batch, id)
+function requeue(batch, id)
   redis.call('RPUSH', requeued_key(batch), id)
   schedule_feed(batch)
 end
 -- lua/batch_order.lua
-local function order_key(batch) return tag .. ':order:' .. batch end
+end do
+function order_key(batch) return tag .. ':order:' .. batch end
 -- lua/batch_chunks.lua
-local MAX_MISSING = 16
+end do
+MAX_MISSING = 16
 local function last_chunk(batch)
   local n = redis.call('HLEN', order_key(batch))
   if n == 0 then return -1 end
   return math.max(n - 1 + MAX_MISSING, tonumber(redis.call('HGET', batch_key(batch), 'last') or '-1'))
 end
-local function next_chunk(batch, from, most)
+function next_chunk(batch, from, most)
   local text = redis.call('HGET', order_key(batch), from)
   if text then return from, text end
   local last = last_chunk(batch)
@@ -158,25 +173,27 @@ local function next_chunk(batch, from, most)
   if from + most < last then return nil, from + most + 1 end
 end
 -- lua/batch_stop.lua
-local function stop_field(batch) return 'batch:' .. batch end
+end do
+function stop_field(batch) return 'batch:' .. batch end
 -- admission/gate_state.lua
+end do
 local us = clock[1] * 1000000 + clock[2]
-local second = math.floor(us / 1000000)
-local GATE = tag .. ':gate'
-local WAITER_TTL, MAX_UNLOGGED = 250, 50
+second = math.floor(us / 1000000)
+GATE = tag .. ':gate'
+WAITER_TTL, MAX_UNLOGGED = 250, 50
 local HISTORY_TIME, MIN_HISTORY, MAX_HISTORY = 3600000, 50, 8000
-local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
-local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
-local RAMP_TIME, RAMP_AFTER = 5000, 10000
+MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
+CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
+RAMP_TIME, RAMP_AFTER = 5000, 10000
 local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
-local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
-local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
-local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
+FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
+MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
+RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
 local DEFAULT = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
   sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
 local USED = 'used:' .. second % 11
-local gate, dirty, changes = {}, {}, {}
-local function set(name, value)
+gate, dirty, changes = {}, {}, {}
+function set(name, value)
   if gate[name] ~= value then gate[name], dirty[name] = value, true end
 end
 local function read_fields(names)
@@ -188,7 +205,7 @@ local function read_fields(names)
     else gate[name] = text or '' end
   end
 end
-local function require_fields(names)
+function require_fields(names)
   local missing = {}
   for _, name in ipairs(names) do
     if rawget(gate, name) == nil then missing[#missing + 1] = name end
@@ -206,7 +223,7 @@ local function require_fields(names)
     return gate[name]
   end })
 end
-local function store_gate()
+function store_gate()
   local args = {}
   for name in pairs(dirty) do
     local value = gate[name]
@@ -217,7 +234,8 @@ local function store_gate()
   dirty = {}
 end
 local function record_change(state, reason, at)
-  local length = redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  local length = redis.call('LLEN', tag .. ':history')
   for _ = 1, math.min(10, length - MIN_HISTORY) do
     local second = tonumber(string.match(redis.call('LINDEX', tag .. ':history', 1), '^%d+'))
     if second > now - HISTORY_TIME and second <= now and length <= MAX_HISTORY then break end
@@ -228,18 +246,20 @@ local function record_change(state, reason, at)
   redis.call('LTRIM', tag .. ':unlogged', -MAX_UNLOGGED, -1)
   changes[#changes + 1] = { ms(at), state, reason }
 end
-local function change_state(state, reason, at)
+function change_state(state, reason, at)
   if gate.state == state and gate.reason == reason then return end
   set('state', state) set('reason', reason) set('since', at)
   record_change(state, reason, at)
 end
 -- admission/rate_in_force.lua
-local function rate_in_force()
+end do
+function rate_in_force()
   local rate = redis.call('HMGET', GATE, 'n', 'per')
   return tonumber(rate[1] or 5), tonumber(rate[2] or 1000)
 end
 -- admission/calls.lua
-local CALLS = tag .. ':calls'
+end do
+CALLS = tag .. ':calls'
 local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
 local function is_granted(process, id, nonce)
   return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
@@ -255,6 +275,7 @@ local function remove_call(process, id, nonce, began)
   end
 end
 -- admission/gate_begin.lua
+end do
 local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
 local function shift_times(by)
   for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
@@ -274,7 +295,10 @@ local function shift_times(by)
   end
 end
 local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function read_gate(fields)
+local fields_read = {}
+function read_gate(fields)
+  if fields_read[fields] then return end
+  fields_read[fields] = true
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -283,7 +307,8 @@ local function read_gate(fields)
   end
 end
 -- admission/gate.lua
-local function close_reason()
+end do
+function close_reason()
   if gate.reason == 'paused' then return gate.under end
   return gate.reason
 end
@@ -295,7 +320,7 @@ local function close_gate(reason, wait, pause)
   if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
 end
 local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
-local function close_for(reason, from_probe, wait)
+function close_for(reason, from_probe, wait)
   local current = close_reason()
   if current == '' then
     close_gate(reason, wait or FIRST_PAUSE[reason])
@@ -311,11 +336,12 @@ local function close_for(reason, from_probe, wait)
   end
 end
 -- admission/gate_silence.lua
-local function observe()
+end do
+function observe()
   if now - gate.looked > MAX_UNOBSERVED then set('answered', math.max(gate.answered, now)) end
   if now - gate.looked >= OBSERVE_EVERY then set('looked', now) end
 end
-local function calls_hang()
+function calls_hang()
   local silence = math.max(2000, math.min(60000, 4 * gate.usual))
   if close_reason() ~= '' or now - gate.answered <= silence then return false end
   local from, to = ms(math.max(gate.opened, now - ANSWER_TIMEOUT)), '(' .. ms(now - silence)
@@ -332,8 +358,9 @@ local function calls_hang()
   return hang >= 5
 end
 -- admission/watch.lua
+end do
 local WATCH_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'n', 'per' }
-local function watch()
+function watch()
   read_gate(WATCH_FIELDS)
   observe()
   if gate.state ~= 'closed' and calls_hang() then close_for('outage', false) end
@@ -341,8 +368,10 @@ local function watch()
   return gate.n, gate.per, redis.call('LPOP', tag .. ':unlogged', MAX_UNLOGGED) or {}
 end
 -- lua/bundlers.lua
-local function bundlers_key() return tag .. ':bundlers' end
+end do
+function bundlers_key() return tag .. ':bundlers' end
 -- ledger/feed.lua
+end
 local process, lease, min_queued, max_queued, ahead, max_fed, alive = unpack(ARGV)
 max_fed = tonumber(max_fed)
 local leader_key = tag .. ':leader'

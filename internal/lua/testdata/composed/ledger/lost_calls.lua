@@ -1,27 +1,31 @@
 -- lua/keys.lua
-local tag = KEYS[1]
-local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
+local CONNECT_TIMEOUT, MAX_WAIT, NAME, RAMP_AFTER, account_key, batch_key, clear_probe, clock_stepped, queued_key, ANSWER_TIMEOUT, LANE, MAX_DRIFT, MAX_PAUSE, RAMP_TIME, REFUSAL_TTL, abandon_probe, attempt_is_over, learn_latency, load_header, load_readable, record_key, remove_call, remove_refusal, require_fields, NEW_HEADER, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, enqueue, is_probe, move, parse_header, refusal, store_gate, store_refusal, turn_ref, update_refusal, RANK, count, read_gate, record_change, FIRST_PAUSE, second, CALLS, close_for, close_reason, dirty, expected, changes, HEADER, refusal_key, throttled, tag, clock, ms, set, now, gate do
+tag = KEYS[1]
+LANE = { i = 'interactive', b = 'bulk' }
+function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
+function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/clock_step.lua
-local expected, MAX_DRIFT = 0, 500
-local function clock_stepped() return expected > 0 and math.abs(now - expected) > MAX_DRIFT end
+end do
+expected, MAX_DRIFT = 0, 500
+function clock_stepped() return expected > 0 and math.abs(now - expected) > MAX_DRIFT end
 local function clock_jumped_ahead() return expected > 0 and now - expected > MAX_DRIFT end
 -- lua/record.lua
-local HEADER, NEW_HEADER = 74, 20
-local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+end do
+HEADER, NEW_HEADER = 74, 20
+NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
@@ -35,7 +39,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -54,7 +58,7 @@ local function format_header(h)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load_header(id)
+function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < header_length(raw) then return nil end
   return parse_header(raw)
@@ -68,6 +72,12 @@ local function save_header(key, h)
     h.length = HEADER
   end
   return columns
+end
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
 end
 local function sections(raw)
   local out, from = {}, header_length(raw) + 1
@@ -90,6 +100,7 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/readable.lua
+end do
 local COLUMNS, NEW_DIGITS = '^[12][wqchCFX][ib][%-x]%d+()[%-dn]', '^n%d+()'
 local function unreadable(raw)
   local version = string.sub(raw, 1, 1)
@@ -101,7 +112,7 @@ local function unreadable(raw)
     return 'poison'
   end
 end
-local function load_readable(id)
+function load_readable(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if raw == '' then return nil end
   local why = unreadable(raw)
@@ -109,11 +120,12 @@ local function load_readable(id)
   return parse_header(raw)
 end
 -- lua/counters.lua
-local function count(batch, state, n)
+end do
+function count(batch, state, n)
   redis.call('HINCRBY', batch_key(batch), NAME[state], n)
   if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
 end
-local function move(h, state, counts)
+function move(h, state, counts)
   if counts then
     counts[h.state] = (counts[h.state] or 0) - 1
     counts[state] = (counts[state] or 0) + 1
@@ -124,15 +136,17 @@ local function move(h, state, counts)
   h.state, h.changed = state, now
 end
 -- lua/turn.lua
-local function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+end do
+function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
 local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
-local function enqueue(h, id)
+function enqueue(h, id)
   move(h, 'q')
   next_turn(h)
   redis.call('ZADD', queued_key(h.lane), ms(now), id)
 end
 -- lua/liveness.lua
-local function attempt_is_over(h, id, unbroken, dead)
+end do
+function attempt_is_over(h, id, unbroken, dead)
   if clock_stepped() then unbroken = 0 end
   local heartbeat = tonumber(redis.call('ZSCORE', tag .. ':workers', h.holder) or 0)
   if math.abs(now - heartbeat) > dead then return unbroken >= dead end
@@ -140,23 +154,24 @@ local function attempt_is_over(h, id, unbroken, dead)
     and redis.call('SISMEMBER', tag .. ':handlers:' .. h.holder, turn_ref(id, h)) == 0
 end
 -- admission/gate_state.lua
+end do
 local us = clock[1] * 1000000 + clock[2]
-local second = math.floor(us / 1000000)
+second = math.floor(us / 1000000)
 local GATE = tag .. ':gate'
 local WAITER_TTL, MAX_UNLOGGED = 250, 50
 local HISTORY_TIME, MIN_HISTORY, MAX_HISTORY = 3600000, 50, 8000
 local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
-local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
-local RAMP_TIME, RAMP_AFTER = 5000, 10000
-local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
-local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
-local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
-local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
+CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
+RAMP_TIME, RAMP_AFTER = 5000, 10000
+REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
+FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
+MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
+RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
 local DEFAULT = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
   sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
 local USED = 'used:' .. second % 11
-local gate, dirty, changes = {}, {}, {}
-local function set(name, value)
+gate, dirty, changes = {}, {}, {}
+function set(name, value)
   if gate[name] ~= value then gate[name], dirty[name] = value, true end
 end
 local function read_fields(names)
@@ -168,7 +183,7 @@ local function read_fields(names)
     else gate[name] = text or '' end
   end
 end
-local function require_fields(names)
+function require_fields(names)
   local missing = {}
   for _, name in ipairs(names) do
     if rawget(gate, name) == nil then missing[#missing + 1] = name end
@@ -186,7 +201,7 @@ local function require_fields(names)
     return gate[name]
   end })
 end
-local function store_gate()
+function store_gate()
   local args = {}
   for name in pairs(dirty) do
     local value = gate[name]
@@ -196,8 +211,9 @@ local function store_gate()
   if #args > 0 then redis.call('HSET', GATE, unpack(args)) end
   dirty = {}
 end
-local function record_change(state, reason, at)
-  local length = redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+function record_change(state, reason, at)
+  redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  local length = redis.call('LLEN', tag .. ':history')
   for _ = 1, math.min(10, length - MIN_HISTORY) do
     local second = tonumber(string.match(redis.call('LINDEX', tag .. ':history', 1), '^%d+'))
     if second > now - HISTORY_TIME and second <= now and length <= MAX_HISTORY then break end
@@ -208,18 +224,19 @@ local function record_change(state, reason, at)
   redis.call('LTRIM', tag .. ':unlogged', -MAX_UNLOGGED, -1)
   changes[#changes + 1] = { ms(at), state, reason }
 end
-local function change_state(state, reason, at)
+function change_state(state, reason, at)
   if gate.state == state and gate.reason == reason then return end
   set('state', state) set('reason', reason) set('since', at)
   record_change(state, reason, at)
 end
 -- admission/calls.lua
-local CALLS = tag .. ':calls'
+end do
+CALLS = tag .. ':calls'
 local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
 local function is_granted(process, id, nonce)
   return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
 end
-local function remove_call(process, id, nonce, began)
+function remove_call(process, id, nonce, began)
   if nonce ~= '' then
     redis.call('ZREM', CALLS, call_name(process, id, nonce))
     return
@@ -230,6 +247,7 @@ local function remove_call(process, id, nonce, began)
   end
 end
 -- admission/gate_begin.lua
+end do
 local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
 local function shift_times(by)
   for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
@@ -249,7 +267,10 @@ local function shift_times(by)
   end
 end
 local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function read_gate(fields)
+local fields_read = {}
+function read_gate(fields)
+  if fields_read[fields] then return end
+  fields_read[fields] = true
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -258,11 +279,12 @@ local function read_gate(fields)
   end
 end
 -- admission/gate.lua
-local function close_reason()
+end do
+function close_reason()
   if gate.reason == 'paused' then return gate.under end
   return gate.reason
 end
-local function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
+function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
 local function close_gate(reason, wait, pause)
   if close_reason() == '' then set('closed', now) end
   set('pause', pause or wait)
@@ -270,7 +292,7 @@ local function close_gate(reason, wait, pause)
   if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
 end
 local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
-local function close_for(reason, from_probe, wait)
+function close_for(reason, from_probe, wait)
   local current = close_reason()
   if current == '' then
     close_gate(reason, wait or FIRST_PAUSE[reason])
@@ -286,18 +308,19 @@ local function close_for(reason, from_probe, wait)
   end
 end
 -- admission/gate_outcomes.lua
+end do
 local function open_gate()
   local ramp = now - gate.closed > RAMP_AFTER and gate.n * 1000 >= 2 * gate.per
   set('opened', now) set('answered', now) set('row', '') set('last', '') set('pause', 0) set('next', 0)
   change_state(ramp and 'ramping' or 'open', '', now)
 end
-local function throttled(from_probe, retry_after)
+function throttled(from_probe, retry_after)
   if from_probe or close_reason() == '' then set('throttles', gate.throttles + 1) end
   local wait = math.min(MAX_PAUSE.throttled, FIRST_PAUSE.throttled * 2 ^ math.min(10, math.max(0, math.floor(gate.throttles) - 1)))
   if retry_after > 0 then wait = math.min(600000, math.max(1000, retry_after)) end
   close_for('throttled', from_probe, wait)
 end
-local function count_outcome(good, id)
+function count_outcome(good, id)
   set('last', string.sub(gate.last .. (good and 's' or 'f'), -20))
   if good then set('row', '') return end
   local row = {}
@@ -310,20 +333,20 @@ local function count_outcome(good, id)
   local _, faults = string.gsub(gate.last, 'f', '')
   if #row >= 5 or faults >= 14 then close_for('outage', false) end
 end
-local function learn_latency(latency)
+function learn_latency(latency)
   if latency <= 0 then return end
   if gate.usual == 0 then set('usual', latency)
   elseif latency > gate.usual then set('usual', math.min(latency, gate.usual * 1.05))
   else set('usual', gate.usual * 0.9995) end
 end
-local function is_probe(id, process)
+function is_probe(id, process)
   return gate.prober ~= '' and gate.prober == process and gate.probe == id
 end
 local function probe_failed(may_have_made_link)
   if may_have_made_link or close_reason() ~= 'outage' then close_for('outage', true)
   else set('next', math.max(gate.next, now + FIRST_PAUSE.outage)) end
 end
-local function conclude_probe(signal, retry_after)
+function conclude_probe(signal, retry_after)
   clear_probe()
   if signal == 'success' or signal == 'alive' then open_gate()
   elseif signal == 'throttle' then throttled(true, retry_after)
@@ -334,15 +357,17 @@ local function conclude_probe(signal, retry_after)
   else close_for(signal, true) end
 end
 -- admission/refusal.lua
-local function refusal_key(credential) return tag .. ':refused:' .. credential end
-local function remove_refusal(credential)
+end do
+function refusal_key(credential) return tag .. ':refused:' .. credential end
+function remove_refusal(credential)
   local rest = {}
   for other in string.gmatch(gate.refused, '%S+') do
     if other ~= credential then rest[#rest + 1] = other end
   end
   set('refused', table.concat(rest, ' '))
 end
-local function refusal(credential)
+function refusal(credential)
+  if gate.refused == '' then return nil end
   if not string.find(' ' .. gate.refused .. ' ', ' ' .. credential .. ' ', 1, true) then return nil end
   local v = redis.call('HMGET', refusal_key(credential), 'since', 'pause', 'next', 'prober', 'id', 'by')
   if v[1] then
@@ -353,13 +378,14 @@ local function refusal(credential)
   end
   remove_refusal(credential)
 end
-local function store_refusal(credential, r)
+function store_refusal(credential, r)
   redis.call('HSET', refusal_key(credential), 'since', ms(r.since), 'pause', ms(r.pause), 'next', ms(r.next),
     'prober', r.prober, 'id', r.id, 'by', ms(r.by))
   if r.message then redis.call('HSET', refusal_key(credential), 'message', r.message, 'message_at', ms(now)) end
   redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
 end
 -- admission/refusal_outcomes.lua
+end do
 local function add_refusal(credential, began, message)
   local cleared = redis.call('HGET', refusal_key(credential), 'cleared')
   if cleared and tonumber(cleared) > began and tonumber(cleared) <= now then return end
@@ -368,7 +394,7 @@ local function add_refusal(credential, began, message)
   set('refused', gate.refused == '' and credential or gate.refused .. ' ' .. credential)
   record_change('closed', 'refused', now)
 end
-local function update_refusal(signal, id, process, credential, began, message)
+function update_refusal(signal, id, process, credential, began, message)
   local r = refusal(credential)
   if not r then
     if signal == 'refused' then add_refusal(credential, began, message) end
@@ -392,6 +418,7 @@ local function update_refusal(signal, id, process, credential, began, message)
   end
 end
 -- admission/signals.lua
+end do
 local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
 local NO_ANSWER = { outage = true, unavailable = true, none = true, back = true, unconnected = true, no_token = true }
 local WITH_MESSAGE = { outage = true, unavailable = true, throttle = true, refused = true, no_credit = true, limit_reached = true,
@@ -421,12 +448,13 @@ local function report_signal(signal, id, process, nonce, credential, began, retr
     elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end
   end
 end
-local function abandon_probe(id, process)
+function abandon_probe(id, process)
   read_gate(SIGNAL_FIELDS)
   if is_probe(id, process) then conclude_probe('none') end
   for credential in string.gmatch(gate.refused, '%S+') do update_refusal('none', id, process, credential, 0) end
 end
 -- ledger/lost_calls.lua
+end
 local unbroken, dead, skip, max, expected_time = unpack(ARGV)
 expected = tonumber(expected_time)
 local calls = tag .. ':calls'

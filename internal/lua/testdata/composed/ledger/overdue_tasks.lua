@@ -1,23 +1,26 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local NAME, account_key, batch_key, in_retry_pause, load_header, queued_key, record_key, turn_ref, NEW_HEADER, enqueue, load_readable, move, parse_header, tag, HEADER, clock, ms, now do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
+function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
+function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/record.lua
-local HEADER, NEW_HEADER = 74, 20
-local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+end do
+HEADER, NEW_HEADER = 74, 20
+NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
@@ -31,7 +34,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -50,7 +53,7 @@ local function format_header(h)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load_header(id)
+function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < header_length(raw) then return nil end
   return parse_header(raw)
@@ -64,6 +67,12 @@ local function save_header(key, h)
     h.length = HEADER
   end
   return columns
+end
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
 end
 local function sections(raw)
   local out, from = {}, header_length(raw) + 1
@@ -86,6 +95,7 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/readable.lua
+end do
 local COLUMNS, NEW_DIGITS = '^[12][wqchCFX][ib][%-x]%d+()[%-dn]', '^n%d+()'
 local function unreadable(raw)
   local version = string.sub(raw, 1, 1)
@@ -97,7 +107,7 @@ local function unreadable(raw)
     return 'poison'
   end
 end
-local function load_readable(id)
+function load_readable(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if raw == '' then return nil end
   local why = unreadable(raw)
@@ -105,11 +115,12 @@ local function load_readable(id)
   return parse_header(raw)
 end
 -- lua/counters.lua
+end do
 local function count(batch, state, n)
   redis.call('HINCRBY', batch_key(batch), NAME[state], n)
   if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
 end
-local function move(h, state, counts)
+function move(h, state, counts)
   if counts then
     counts[h.state] = (counts[h.state] or 0) - 1
     counts[state] = (counts[state] or 0) + 1
@@ -120,19 +131,22 @@ local function move(h, state, counts)
   h.state, h.changed = state, now
 end
 -- lua/turn.lua
-local function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+end do
+function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
 local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
-local function enqueue(h, id)
+function enqueue(h, id)
   move(h, 'q')
   next_turn(h)
   redis.call('ZADD', queued_key(h.lane), ms(now), id)
 end
 -- lua/retry_pause.lua
+end do
 local MAX_RETRY_PAUSE = 3660000
-local function in_retry_pause(h, due)
+function in_retry_pause(h, due)
   return due > now and h.changed <= now and due <= h.changed + MAX_RETRY_PAUSE
 end
 -- ledger/overdue_tasks.lua
+end
 local lane, overdue_for, max = unpack(ARGV)
 local queued = queued_key(lane)
 local ahead = redis.call('ZCOUNT', queued, '(' .. ms(now), '+inf')

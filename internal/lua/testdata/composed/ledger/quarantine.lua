@@ -1,16 +1,18 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local CONNECT_TIMEOUT, MAX_WAIT, RAMP_AFTER, clear_probe, deadlines_key, list_ended, queued_key, ANSWER_TIMEOUT, ENDED, MAX_PAUSE, NEW_HEADER, RAMP_TIME, REFUSAL_TTL, batch_key, conclude, count_possible_duplicates, count_uncertain, is_granted, learn_latency, list_for_operator, record_key, remove_call, remove_refusal, report_signal, require_fields, unlist_for_operator, write_record, REFUSED_PAUSE, account_key, attempts_of, change_state, conclude_probe, count_outcome, is_probe, move, parse_header, refusal, store_gate, store_refusal, update_refusal, RANK, read_gate, record_change, FIRST_PAUSE, second, CALLS, NAME, close_for, close_reason, count, dirty, sections, changes, HEADER, refusal_key, throttled, clock, tag, ms, set, now, gate do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
+function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
-local function deadlines_key() return tag .. ':deadlines' end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
+function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+function deadlines_key() return tag .. ':deadlines' end
 -- lua/record.lua
-local HEADER, NEW_HEADER = 74, 20
-local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
-local ENDED = { C = true, F = true, X = true }
+end do
+HEADER, NEW_HEADER = 74, 20
+NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
 local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
@@ -23,7 +25,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -57,7 +59,13 @@ local function save_header(key, h)
   end
   return columns
 end
-local function sections(raw)
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
+end
+function sections(raw)
   local out, from = {}, header_length(raw) + 1
   while #out < 3 do
     local cut = string.find(raw, '\n', from, true)
@@ -68,7 +76,7 @@ local function sections(raw)
   out[#out + 1] = string.sub(raw, from)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
-local function write_record(key, h, content, resolved, outcome, earlier)
+function write_record(key, h, content, resolved, outcome, earlier)
   local raw = format_header(h) .. content
   if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
   elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
@@ -78,29 +86,33 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/duplicates.lua
-local function count_possible_duplicates(batch, n)
+end do
+function count_possible_duplicates(batch, n)
   redis.call('HINCRBY', batch_key(batch), 'possible_duplicates', n)
   redis.call('HINCRBY', account_key(), 'possible_duplicates', n)
 end
 -- lua/uncertain.lua
-local function count_uncertain(h)
+end do
+function count_uncertain(h)
   h.dups = h.dups + 1
   count_possible_duplicates(h.batch, 1)
 end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/counters.lua
-local function count(batch, state, n)
+end do
+function count(batch, state, n)
   redis.call('HINCRBY', batch_key(batch), NAME[state], n)
   if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
 end
-local function move(h, state, counts)
+function move(h, state, counts)
   if counts then
     counts[h.state] = (counts[h.state] or 0) - 1
     counts[state] = (counts[state] or 0) + 1
@@ -111,26 +123,30 @@ local function move(h, state, counts)
   h.state, h.changed = state, now
 end
 -- lua/operator_lists.lua
+end do
 local LISTED = { F = true, h = true }
 local function operator_list_key(state) return tag .. ':' .. NAME[state] end
-local function list_for_operator(h, id)
+function list_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZADD', operator_list_key(h.state), ms(h.changed), id) end
 end
-local function unlist_for_operator(h, id)
+function unlist_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZREM', operator_list_key(h.state), id) end
 end
 -- lua/ended.lua
+end do
 local function ended_minutes_key() return tag .. ':ended' end
 local function ended_key(minute) return tag .. ':ended:' .. minute end
 local function minute_of(at) return ms(math.floor(at / 60000)) end
-local function list_ended(id, at)
+function list_ended(id, at)
   local minute = minute_of(at)
-  if redis.call('RPUSH', ended_key(minute), id) == 1 then redis.call('ZADD', ended_minutes_key(), minute, minute) end
+  redis.call('ZADD', ended_minutes_key(), minute, minute)
+  redis.call('RPUSH', ended_key(minute), id)
 end
 local function unlist_ended(id, minute) redis.call('LREM', ended_key(minute), 1, id) end
 -- lua/attempts.lua
+end do
 local MOST_ATTEMPTS = 10
-local function attempts_of(outcome) return string.match(outcome, ',"attempts":%[.*%]') or '' end
+function attempts_of(outcome) return string.match(outcome, ',"attempts":%[.*%]') or '' end
 local function with_attempt(attempts, h, took, why, uncertain)
   local entry = '{"n":' .. h.attempts .. ',"at":' .. ms(h.changed)
   if took ~= '' then entry = entry .. ',"took":' .. took end
@@ -148,6 +164,7 @@ local function outcome_with_attempt(outcome, h, took, why, uncertain)
   return before .. with_attempt(attempts, h, took, why, uncertain) .. '}'
 end
 -- lua/outcome.lua
+end do
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
   return redis.call('XADD', tag .. ':results', '*',
     'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
@@ -159,7 +176,7 @@ local function with_earlier(earlier, outcome)
   if earlier == '' then return outcome end
   return earlier .. '\n' .. outcome
 end
-local function conclude(id, key, raw, h, state, e, fields, counts, attempts)
+function conclude(id, key, raw, h, state, e, fields, counts, attempts)
   if h.state == 'q' then redis.call('ZREM', queued_key(h.lane), id) end
   unlist_for_operator(h, id)
   if state ~= 'h' and h.deadline == 'd' then
@@ -181,23 +198,24 @@ local function conclude(id, key, raw, h, state, e, fields, counts, attempts)
   if ENDED[state] then list_ended(id, now) end
 end
 -- admission/gate_state.lua
+end do
 local us = clock[1] * 1000000 + clock[2]
-local second = math.floor(us / 1000000)
+second = math.floor(us / 1000000)
 local GATE = tag .. ':gate'
 local WAITER_TTL, MAX_UNLOGGED = 250, 50
 local HISTORY_TIME, MIN_HISTORY, MAX_HISTORY = 3600000, 50, 8000
 local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
-local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
-local RAMP_TIME, RAMP_AFTER = 5000, 10000
-local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
-local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
-local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
-local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
+CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
+RAMP_TIME, RAMP_AFTER = 5000, 10000
+REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
+FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
+MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
+RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
 local DEFAULT = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
   sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
 local USED = 'used:' .. second % 11
-local gate, dirty, changes = {}, {}, {}
-local function set(name, value)
+gate, dirty, changes = {}, {}, {}
+function set(name, value)
   if gate[name] ~= value then gate[name], dirty[name] = value, true end
 end
 local function read_fields(names)
@@ -209,7 +227,7 @@ local function read_fields(names)
     else gate[name] = text or '' end
   end
 end
-local function require_fields(names)
+function require_fields(names)
   local missing = {}
   for _, name in ipairs(names) do
     if rawget(gate, name) == nil then missing[#missing + 1] = name end
@@ -227,7 +245,7 @@ local function require_fields(names)
     return gate[name]
   end })
 end
-local function store_gate()
+function store_gate()
   local args = {}
   for name in pairs(dirty) do
     local value = gate[name]
@@ -237,8 +255,9 @@ local function store_gate()
   if #args > 0 then redis.call('HSET', GATE, unpack(args)) end
   dirty = {}
 end
-local function record_change(state, reason, at)
-  local length = redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+function record_change(state, reason, at)
+  redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  local length = redis.call('LLEN', tag .. ':history')
   for _ = 1, math.min(10, length - MIN_HISTORY) do
     local second = tonumber(string.match(redis.call('LINDEX', tag .. ':history', 1), '^%d+'))
     if second > now - HISTORY_TIME and second <= now and length <= MAX_HISTORY then break end
@@ -249,18 +268,19 @@ local function record_change(state, reason, at)
   redis.call('LTRIM', tag .. ':unlogged', -MAX_UNLOGGED, -1)
   changes[#changes + 1] = { ms(at), state, reason }
 end
-local function change_state(state, reason, at)
+function change_state(state, reason, at)
   if gate.state == state and gate.reason == reason then return end
   set('state', state) set('reason', reason) set('since', at)
   record_change(state, reason, at)
 end
 -- admission/calls.lua
-local CALLS = tag .. ':calls'
+end do
+CALLS = tag .. ':calls'
 local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
-local function is_granted(process, id, nonce)
+function is_granted(process, id, nonce)
   return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
 end
-local function remove_call(process, id, nonce, began)
+function remove_call(process, id, nonce, began)
   if nonce ~= '' then
     redis.call('ZREM', CALLS, call_name(process, id, nonce))
     return
@@ -271,6 +291,7 @@ local function remove_call(process, id, nonce, began)
   end
 end
 -- admission/gate_begin.lua
+end do
 local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
 local function shift_times(by)
   for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
@@ -290,7 +311,10 @@ local function shift_times(by)
   end
 end
 local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function read_gate(fields)
+local fields_read = {}
+function read_gate(fields)
+  if fields_read[fields] then return end
+  fields_read[fields] = true
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -299,11 +323,12 @@ local function read_gate(fields)
   end
 end
 -- admission/gate.lua
-local function close_reason()
+end do
+function close_reason()
   if gate.reason == 'paused' then return gate.under end
   return gate.reason
 end
-local function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
+function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
 local function close_gate(reason, wait, pause)
   if close_reason() == '' then set('closed', now) end
   set('pause', pause or wait)
@@ -311,7 +336,7 @@ local function close_gate(reason, wait, pause)
   if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
 end
 local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
-local function close_for(reason, from_probe, wait)
+function close_for(reason, from_probe, wait)
   local current = close_reason()
   if current == '' then
     close_gate(reason, wait or FIRST_PAUSE[reason])
@@ -327,18 +352,19 @@ local function close_for(reason, from_probe, wait)
   end
 end
 -- admission/gate_outcomes.lua
+end do
 local function open_gate()
   local ramp = now - gate.closed > RAMP_AFTER and gate.n * 1000 >= 2 * gate.per
   set('opened', now) set('answered', now) set('row', '') set('last', '') set('pause', 0) set('next', 0)
   change_state(ramp and 'ramping' or 'open', '', now)
 end
-local function throttled(from_probe, retry_after)
+function throttled(from_probe, retry_after)
   if from_probe or close_reason() == '' then set('throttles', gate.throttles + 1) end
   local wait = math.min(MAX_PAUSE.throttled, FIRST_PAUSE.throttled * 2 ^ math.min(10, math.max(0, math.floor(gate.throttles) - 1)))
   if retry_after > 0 then wait = math.min(600000, math.max(1000, retry_after)) end
   close_for('throttled', from_probe, wait)
 end
-local function count_outcome(good, id)
+function count_outcome(good, id)
   set('last', string.sub(gate.last .. (good and 's' or 'f'), -20))
   if good then set('row', '') return end
   local row = {}
@@ -351,20 +377,20 @@ local function count_outcome(good, id)
   local _, faults = string.gsub(gate.last, 'f', '')
   if #row >= 5 or faults >= 14 then close_for('outage', false) end
 end
-local function learn_latency(latency)
+function learn_latency(latency)
   if latency <= 0 then return end
   if gate.usual == 0 then set('usual', latency)
   elseif latency > gate.usual then set('usual', math.min(latency, gate.usual * 1.05))
   else set('usual', gate.usual * 0.9995) end
 end
-local function is_probe(id, process)
+function is_probe(id, process)
   return gate.prober ~= '' and gate.prober == process and gate.probe == id
 end
 local function probe_failed(may_have_made_link)
   if may_have_made_link or close_reason() ~= 'outage' then close_for('outage', true)
   else set('next', math.max(gate.next, now + FIRST_PAUSE.outage)) end
 end
-local function conclude_probe(signal, retry_after)
+function conclude_probe(signal, retry_after)
   clear_probe()
   if signal == 'success' or signal == 'alive' then open_gate()
   elseif signal == 'throttle' then throttled(true, retry_after)
@@ -375,15 +401,17 @@ local function conclude_probe(signal, retry_after)
   else close_for(signal, true) end
 end
 -- admission/refusal.lua
-local function refusal_key(credential) return tag .. ':refused:' .. credential end
-local function remove_refusal(credential)
+end do
+function refusal_key(credential) return tag .. ':refused:' .. credential end
+function remove_refusal(credential)
   local rest = {}
   for other in string.gmatch(gate.refused, '%S+') do
     if other ~= credential then rest[#rest + 1] = other end
   end
   set('refused', table.concat(rest, ' '))
 end
-local function refusal(credential)
+function refusal(credential)
+  if gate.refused == '' then return nil end
   if not string.find(' ' .. gate.refused .. ' ', ' ' .. credential .. ' ', 1, true) then return nil end
   local v = redis.call('HMGET', refusal_key(credential), 'since', 'pause', 'next', 'prober', 'id', 'by')
   if v[1] then
@@ -394,13 +422,14 @@ local function refusal(credential)
   end
   remove_refusal(credential)
 end
-local function store_refusal(credential, r)
+function store_refusal(credential, r)
   redis.call('HSET', refusal_key(credential), 'since', ms(r.since), 'pause', ms(r.pause), 'next', ms(r.next),
     'prober', r.prober, 'id', r.id, 'by', ms(r.by))
   if r.message then redis.call('HSET', refusal_key(credential), 'message', r.message, 'message_at', ms(now)) end
   redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
 end
 -- admission/refusal_outcomes.lua
+end do
 local function add_refusal(credential, began, message)
   local cleared = redis.call('HGET', refusal_key(credential), 'cleared')
   if cleared and tonumber(cleared) > began and tonumber(cleared) <= now then return end
@@ -409,7 +438,7 @@ local function add_refusal(credential, began, message)
   set('refused', gate.refused == '' and credential or gate.refused .. ' ' .. credential)
   record_change('closed', 'refused', now)
 end
-local function update_refusal(signal, id, process, credential, began, message)
+function update_refusal(signal, id, process, credential, began, message)
   local r = refusal(credential)
   if not r then
     if signal == 'refused' then add_refusal(credential, began, message) end
@@ -433,11 +462,12 @@ local function update_refusal(signal, id, process, credential, began, message)
   end
 end
 -- admission/signals.lua
+end do
 local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
 local NO_ANSWER = { outage = true, unavailable = true, none = true, back = true, unconnected = true, no_token = true }
 local WITH_MESSAGE = { outage = true, unavailable = true, throttle = true, refused = true, no_credit = true, limit_reached = true,
   unconnected = true, no_token = true }
-local function report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message)
+function report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message)
   began, retry_after, latency = tonumber(began), tonumber(retry_after), tonumber(latency)
   read_gate(SIGNAL_FIELDS)
   if nonce then remove_call(process, id, nonce, began) end
@@ -468,6 +498,7 @@ local function abandon_probe(id, process)
   for credential in string.gmatch(gate.refused, '%S+') do update_refusal('none', id, process, credential, 0) end
 end
 -- ledger/quarantine.lua
+end
 local id, raw, turn, process, credential, nonce, event_id, at, id_json, head, tail, reason, cancelled, kept,
   unreadable_sections = unpack(ARGV)
 local key = record_key(id)

@@ -1,15 +1,17 @@
 -- lua/keys.lua
-local tag = KEYS[1]
-local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
+local NAME, account_key, batch_key, queued_key, LANE, load_header, record_key, save_header, turn_ref, enqueue, move, clock, now, ms, tag do
+tag = KEYS[1]
+LANE = { i = 'interactive', b = 'bulk' }
+function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
+function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/record.lua
+end do
 local HEADER, NEW_HEADER = 74, 20
-local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
@@ -42,12 +44,12 @@ local function format_header(h)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load_header(id)
+function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < header_length(raw) then return nil end
   return parse_header(raw)
 end
-local function save_header(key, h)
+function save_header(key, h)
   local columns = format_header(h)
   if h.length == HEADER then
     redis.call('SETRANGE', key, 0, columns)
@@ -56,6 +58,12 @@ local function save_header(key, h)
     h.length = HEADER
   end
   return columns
+end
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
 end
 local function sections(raw)
   local out, from = {}, header_length(raw) + 1
@@ -78,19 +86,21 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/counters.lua
+end do
 local function count(batch, state, n)
   redis.call('HINCRBY', batch_key(batch), NAME[state], n)
   if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
 end
-local function move(h, state, counts)
+function move(h, state, counts)
   if counts then
     counts[h.state] = (counts[h.state] or 0) - 1
     counts[state] = (counts[state] or 0) + 1
@@ -101,14 +111,16 @@ local function move(h, state, counts)
   h.state, h.changed = state, now
 end
 -- lua/turn.lua
-local function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+end do
+function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
 local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
-local function enqueue(h, id)
+function enqueue(h, id)
   move(h, 'q')
   next_turn(h)
   redis.call('ZADD', queued_key(h.lane), ms(now), id)
 end
 -- ledger/release.lua
+end
 local id, generation, run, turn = unpack(ARGV)
 local h = load_header(id)
 if not h or h.state ~= 'q' or h.gen ~= tonumber(generation) or h.run ~= tonumber(run) or h.turn ~= tonumber(turn) then

@@ -1,13 +1,15 @@
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local CONNECT_TIMEOUT, MAX_WAIT, RAMP_AFTER, clear_probe, gate_is_closed, ANSWER_TIMEOUT, COMMON_FIELDS, MAX_PAUSE, RAMP_TIME, REFUSAL_TTL, learn_latency, remove_call, remove_refusal, require_fields, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, is_probe, report_signal, store_gate, store_refusal, update_refusal, RANK, record_change, FIRST_PAUSE, changes, read_gate, refusal, second, CALLS, close_for, close_reason, dirty, refusal_key, throttled, clock, tag, ms, set, now, gate do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/keys.lua
-local tag = KEYS[1]
+end do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
@@ -16,23 +18,24 @@ local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- admission/gate_state.lua
+end do
 local us = clock[1] * 1000000 + clock[2]
-local second = math.floor(us / 1000000)
+second = math.floor(us / 1000000)
 local GATE = tag .. ':gate'
 local WAITER_TTL, MAX_UNLOGGED = 250, 50
 local HISTORY_TIME, MIN_HISTORY, MAX_HISTORY = 3600000, 50, 8000
 local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
-local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
-local RAMP_TIME, RAMP_AFTER = 5000, 10000
-local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
-local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
-local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
-local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
+CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
+RAMP_TIME, RAMP_AFTER = 5000, 10000
+REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
+FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
+MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
+RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
 local DEFAULT = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
   sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
 local USED = 'used:' .. second % 11
-local gate, dirty, changes = {}, {}, {}
-local function set(name, value)
+gate, dirty, changes = {}, {}, {}
+function set(name, value)
   if gate[name] ~= value then gate[name], dirty[name] = value, true end
 end
 local function read_fields(names)
@@ -44,7 +47,7 @@ local function read_fields(names)
     else gate[name] = text or '' end
   end
 end
-local function require_fields(names)
+function require_fields(names)
   local missing = {}
   for _, name in ipairs(names) do
     if rawget(gate, name) == nil then missing[#missing + 1] = name end
@@ -62,7 +65,7 @@ local function require_fields(names)
     return gate[name]
   end })
 end
-local function store_gate()
+function store_gate()
   local args = {}
   for name in pairs(dirty) do
     local value = gate[name]
@@ -72,8 +75,9 @@ local function store_gate()
   if #args > 0 then redis.call('HSET', GATE, unpack(args)) end
   dirty = {}
 end
-local function record_change(state, reason, at)
-  local length = redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+function record_change(state, reason, at)
+  redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  local length = redis.call('LLEN', tag .. ':history')
   for _ = 1, math.min(10, length - MIN_HISTORY) do
     local second = tonumber(string.match(redis.call('LINDEX', tag .. ':history', 1), '^%d+'))
     if second > now - HISTORY_TIME and second <= now and length <= MAX_HISTORY then break end
@@ -84,18 +88,19 @@ local function record_change(state, reason, at)
   redis.call('LTRIM', tag .. ':unlogged', -MAX_UNLOGGED, -1)
   changes[#changes + 1] = { ms(at), state, reason }
 end
-local function change_state(state, reason, at)
+function change_state(state, reason, at)
   if gate.state == state and gate.reason == reason then return end
   set('state', state) set('reason', reason) set('since', at)
   record_change(state, reason, at)
 end
 -- admission/calls.lua
-local CALLS = tag .. ':calls'
+end do
+CALLS = tag .. ':calls'
 local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
 local function is_granted(process, id, nonce)
   return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
 end
-local function remove_call(process, id, nonce, began)
+function remove_call(process, id, nonce, began)
   if nonce ~= '' then
     redis.call('ZREM', CALLS, call_name(process, id, nonce))
     return
@@ -106,6 +111,7 @@ local function remove_call(process, id, nonce, began)
   end
 end
 -- admission/gate_begin.lua
+end do
 local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
 local function shift_times(by)
   for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
@@ -124,8 +130,11 @@ local function shift_times(by)
     end
   end
 end
-local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function read_gate(fields)
+COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
+local fields_read = {}
+function read_gate(fields)
+  if fields_read[fields] then return end
+  fields_read[fields] = true
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -134,15 +143,17 @@ local function read_gate(fields)
   end
 end
 -- admission/refusal.lua
-local function refusal_key(credential) return tag .. ':refused:' .. credential end
-local function remove_refusal(credential)
+end do
+function refusal_key(credential) return tag .. ':refused:' .. credential end
+function remove_refusal(credential)
   local rest = {}
   for other in string.gmatch(gate.refused, '%S+') do
     if other ~= credential then rest[#rest + 1] = other end
   end
   set('refused', table.concat(rest, ' '))
 end
-local function refusal(credential)
+function refusal(credential)
+  if gate.refused == '' then return nil end
   if not string.find(' ' .. gate.refused .. ' ', ' ' .. credential .. ' ', 1, true) then return nil end
   local v = redis.call('HMGET', refusal_key(credential), 'since', 'pause', 'next', 'prober', 'id', 'by')
   if v[1] then
@@ -153,23 +164,25 @@ local function refusal(credential)
   end
   remove_refusal(credential)
 end
-local function store_refusal(credential, r)
+function store_refusal(credential, r)
   redis.call('HSET', refusal_key(credential), 'since', ms(r.since), 'pause', ms(r.pause), 'next', ms(r.next),
     'prober', r.prober, 'id', r.id, 'by', ms(r.by))
   if r.message then redis.call('HSET', refusal_key(credential), 'message', r.message, 'message_at', ms(now)) end
   redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
 end
 -- admission/gate_closed.lua
-local function gate_is_closed(credential)
+end do
+function gate_is_closed(credential)
   read_gate(COMMON_FIELDS)
   return gate.state == 'closed' or refusal(credential) ~= nil
 end
 -- admission/gate.lua
-local function close_reason()
+end do
+function close_reason()
   if gate.reason == 'paused' then return gate.under end
   return gate.reason
 end
-local function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
+function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
 local function close_gate(reason, wait, pause)
   if close_reason() == '' then set('closed', now) end
   set('pause', pause or wait)
@@ -177,7 +190,7 @@ local function close_gate(reason, wait, pause)
   if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
 end
 local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
-local function close_for(reason, from_probe, wait)
+function close_for(reason, from_probe, wait)
   local current = close_reason()
   if current == '' then
     close_gate(reason, wait or FIRST_PAUSE[reason])
@@ -193,18 +206,19 @@ local function close_for(reason, from_probe, wait)
   end
 end
 -- admission/gate_outcomes.lua
+end do
 local function open_gate()
   local ramp = now - gate.closed > RAMP_AFTER and gate.n * 1000 >= 2 * gate.per
   set('opened', now) set('answered', now) set('row', '') set('last', '') set('pause', 0) set('next', 0)
   change_state(ramp and 'ramping' or 'open', '', now)
 end
-local function throttled(from_probe, retry_after)
+function throttled(from_probe, retry_after)
   if from_probe or close_reason() == '' then set('throttles', gate.throttles + 1) end
   local wait = math.min(MAX_PAUSE.throttled, FIRST_PAUSE.throttled * 2 ^ math.min(10, math.max(0, math.floor(gate.throttles) - 1)))
   if retry_after > 0 then wait = math.min(600000, math.max(1000, retry_after)) end
   close_for('throttled', from_probe, wait)
 end
-local function count_outcome(good, id)
+function count_outcome(good, id)
   set('last', string.sub(gate.last .. (good and 's' or 'f'), -20))
   if good then set('row', '') return end
   local row = {}
@@ -217,20 +231,20 @@ local function count_outcome(good, id)
   local _, faults = string.gsub(gate.last, 'f', '')
   if #row >= 5 or faults >= 14 then close_for('outage', false) end
 end
-local function learn_latency(latency)
+function learn_latency(latency)
   if latency <= 0 then return end
   if gate.usual == 0 then set('usual', latency)
   elseif latency > gate.usual then set('usual', math.min(latency, gate.usual * 1.05))
   else set('usual', gate.usual * 0.9995) end
 end
-local function is_probe(id, process)
+function is_probe(id, process)
   return gate.prober ~= '' and gate.prober == process and gate.probe == id
 end
 local function probe_failed(may_have_made_link)
   if may_have_made_link or close_reason() ~= 'outage' then close_for('outage', true)
   else set('next', math.max(gate.next, now + FIRST_PAUSE.outage)) end
 end
-local function conclude_probe(signal, retry_after)
+function conclude_probe(signal, retry_after)
   clear_probe()
   if signal == 'success' or signal == 'alive' then open_gate()
   elseif signal == 'throttle' then throttled(true, retry_after)
@@ -241,6 +255,7 @@ local function conclude_probe(signal, retry_after)
   else close_for(signal, true) end
 end
 -- admission/refusal_outcomes.lua
+end do
 local function add_refusal(credential, began, message)
   local cleared = redis.call('HGET', refusal_key(credential), 'cleared')
   if cleared and tonumber(cleared) > began and tonumber(cleared) <= now then return end
@@ -249,7 +264,7 @@ local function add_refusal(credential, began, message)
   set('refused', gate.refused == '' and credential or gate.refused .. ' ' .. credential)
   record_change('closed', 'refused', now)
 end
-local function update_refusal(signal, id, process, credential, began, message)
+function update_refusal(signal, id, process, credential, began, message)
   local r = refusal(credential)
   if not r then
     if signal == 'refused' then add_refusal(credential, began, message) end
@@ -273,11 +288,12 @@ local function update_refusal(signal, id, process, credential, began, message)
   end
 end
 -- admission/signals.lua
+end do
 local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
 local NO_ANSWER = { outage = true, unavailable = true, none = true, back = true, unconnected = true, no_token = true }
 local WITH_MESSAGE = { outage = true, unavailable = true, throttle = true, refused = true, no_credit = true, limit_reached = true,
   unconnected = true, no_token = true }
-local function report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message)
+function report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message)
   began, retry_after, latency = tonumber(began), tonumber(retry_after), tonumber(latency)
   read_gate(SIGNAL_FIELDS)
   if nonce then remove_call(process, id, nonce, began) end
@@ -308,6 +324,7 @@ local function abandon_probe(id, process)
   for credential in string.gmatch(gate.refused, '%S+') do update_refusal('none', id, process, credential, 0) end
 end
 -- ledger/report_signal.lua
+end
 local signal, id, process, credential, retry_after, message = unpack(ARGV)
 report_signal(signal, id, process, nil, credential, now, retry_after, 0, message)
 store_gate()

@@ -1,14 +1,16 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local account_key, load_header, load_readable, record_key, requeue, NEW_HEADER, parse_header, HEADER, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
+function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
+function account_key() return tag .. ':account' end
 local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/record.lua
-local HEADER, NEW_HEADER = 74, 20
+end do
+HEADER, NEW_HEADER = 74, 20
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
@@ -23,7 +25,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -42,7 +44,7 @@ local function format_header(h)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load_header(id)
+function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < header_length(raw) then return nil end
   return parse_header(raw)
@@ -56,6 +58,12 @@ local function save_header(key, h)
     h.length = HEADER
   end
   return columns
+end
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
 end
 local function sections(raw)
   local out, from = {}, header_length(raw) + 1
@@ -78,6 +86,7 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/readable.lua
+end do
 local COLUMNS, NEW_DIGITS = '^[12][wqchCFX][ib][%-x]%d+()[%-dn]', '^n%d+()'
 local function unreadable(raw)
   local version = string.sub(raw, 1, 1)
@@ -89,7 +98,7 @@ local function unreadable(raw)
     return 'poison'
   end
 end
-local function load_readable(id)
+function load_readable(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if raw == '' then return nil end
   local why = unreadable(raw)
@@ -97,6 +106,7 @@ local function load_readable(id)
   return parse_header(raw)
 end
 -- lua/feeding.lua
+end do
 local function running_key() return tag .. ':running' end
 local function requeued_key(batch) return tag .. ':again:' .. batch end
 local last_served
@@ -104,11 +114,12 @@ local function schedule_feed(batch)
   last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
   redis.call('ZADD', running_key(), 'NX', last_served, batch)
 end
-local function requeue(batch, id)
+function requeue(batch, id)
   redis.call('RPUSH', requeued_key(batch), id)
   schedule_feed(batch)
 end
 -- ledger/requeue_newer.lua
+end
 local max = unpack(ARGV)
 local read = 0
 for _, id in ipairs(redis.call('SRANDMEMBER', tag .. ':newer', max)) do

@@ -1,16 +1,18 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local ENDED, deadlines_key, list_ended, numbered_key, queued_key, NAME, batch_names_key, count_possible_duplicates, free_numbers_key, list_for_operator, load_header, old_key, requeue, unlist_for_operator, batch_key, batch_number, parse_header, record_key, account_key, count, format_header, now, clock, ms, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
-local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
-local function deadlines_key() return tag .. ':deadlines' end
+function record_key(id) return tag .. '/' .. id end
+function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
+function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+function deadlines_key() return tag .. ':deadlines' end
 -- lua/record.lua
+end do
 local HEADER, NEW_HEADER = 74, 20
-local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
-local ENDED = { C = true, F = true, X = true }
+NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
 local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
@@ -23,7 +25,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -35,14 +37,14 @@ local function parse_header(raw)
     deadline = deadline,
   }
 end
-local function format_header(h)
+function format_header(h)
   local raw = string.format('%s%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
     h.version, h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
     math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load_header(id)
+function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < header_length(raw) then return nil end
   return parse_header(raw)
@@ -56,6 +58,12 @@ local function save_header(key, h)
     h.length = HEADER
   end
   return columns
+end
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
 end
 local function sections(raw)
   local out, from = {}, header_length(raw) + 1
@@ -78,15 +86,17 @@ local function write_record(key, h, content, resolved, outcome, earlier)
 end
 local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/counters.lua
-local function count(batch, state, n)
+end do
+function count(batch, state, n)
   redis.call('HINCRBY', batch_key(batch), NAME[state], n)
   if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
 end
@@ -101,15 +111,17 @@ local function move(h, state, counts)
   h.state, h.changed = state, now
 end
 -- lua/operator_lists.lua
+end do
 local LISTED = { F = true, h = true }
 local function operator_list_key(state) return tag .. ':' .. NAME[state] end
-local function list_for_operator(h, id)
+function list_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZADD', operator_list_key(h.state), ms(h.changed), id) end
 end
-local function unlist_for_operator(h, id)
+function unlist_for_operator(h, id)
   if LISTED[h.state] then redis.call('ZREM', operator_list_key(h.state), id) end
 end
 -- lua/feeding.lua
+end do
 local function running_key() return tag .. ':running' end
 local function requeued_key(batch) return tag .. ':again:' .. batch end
 local last_served
@@ -117,15 +129,17 @@ local function schedule_feed(batch)
   last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
   redis.call('ZADD', running_key(), 'NX', last_served, batch)
 end
-local function requeue(batch, id)
+function requeue(batch, id)
   redis.call('RPUSH', requeued_key(batch), id)
   schedule_feed(batch)
 end
 -- lua/batch_names.lua
-local function batch_names_key() return tag .. ':batches' end
-local function numbered_key() return tag .. ':numbered' end
-local function free_numbers_key() return tag .. ':free-numbers' end
+end do
+function batch_names_key() return tag .. ':batches' end
+function numbered_key() return tag .. ':numbered' end
+function free_numbers_key() return tag .. ':free-numbers' end
 -- lua/batch_number.lua
+end do
 local function new_number()
   if tonumber(redis.call('HGET', account_key(), 'batches') or '0') < 999999 then
     return redis.call('HINCRBY', account_key(), 'batches', 1)
@@ -137,7 +151,7 @@ local function new_number()
   redis.call('ZREM', free_numbers_key(), free)
   return tonumber(free)
 end
-local function batch_number(name)
+function batch_number(name)
   local number = redis.call('HGET', batch_names_key(), name)
   if not number then
     number = new_number()
@@ -148,20 +162,24 @@ local function batch_number(name)
   return tonumber(number)
 end
 -- lua/duplicates.lua
-local function count_possible_duplicates(batch, n)
+end do
+function count_possible_duplicates(batch, n)
   redis.call('HINCRBY', batch_key(batch), 'possible_duplicates', n)
   redis.call('HINCRBY', account_key(), 'possible_duplicates', n)
 end
 -- lua/ended.lua
+end do
 local function ended_minutes_key() return tag .. ':ended' end
 local function ended_key(minute) return tag .. ':ended:' .. minute end
 local function minute_of(at) return ms(math.floor(at / 60000)) end
-local function list_ended(id, at)
+function list_ended(id, at)
   local minute = minute_of(at)
-  if redis.call('RPUSH', ended_key(minute), id) == 1 then redis.call('ZADD', ended_minutes_key(), minute, minute) end
+  redis.call('ZADD', ended_minutes_key(), minute, minute)
+  redis.call('RPUSH', ended_key(minute), id)
 end
 local function unlist_ended(id, minute) redis.call('LREM', ended_key(minute), 1, id) end
 -- ledger/restore.lua
+end
 local batch = unpack(ARGV, 1, 1)
 local number, restored = batch_number(batch), 0
 local function count_duplicates(h)

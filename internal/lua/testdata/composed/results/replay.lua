@@ -1,16 +1,18 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local ENDED, old_key, batch_row, load_header, mention_event, record_key, parse_header, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
-local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+function record_key(id) return tag .. '/' .. id end
+function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
 local function account_key() return tag .. ':account' end
 local function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/record.lua
+end do
 local HEADER, NEW_HEADER = 74, 20
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
-local ENDED = { C = true, F = true, X = true }
+ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
 local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
@@ -23,7 +25,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -42,7 +44,7 @@ local function format_header(h)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load_header(id)
+function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < header_length(raw) then return nil end
   return parse_header(raw)
@@ -56,6 +58,12 @@ local function save_header(key, h)
     h.length = HEADER
   end
   return columns
+end
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
 end
 local function sections(raw)
   local out, from = {}, header_length(raw) + 1
@@ -76,8 +84,9 @@ local function write_record(key, h, content, resolved, outcome, earlier)
   redis.call('SET', key, raw)
   return raw
 end
-local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
+function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/mentions.lua
+end do
 local function mentions_key(id) return tag .. ':mentions:' .. string.sub(redis.sha1hex(id), 1, 4) end
 local function add_mention(id, mention)
   local key = mentions_key(id)
@@ -86,7 +95,7 @@ local function add_mention(id, mention)
   redis.call('HSET', key, id, known .. ' ' .. mention)
 end
 local trimmed_until
-local function mention_event(id, entry)
+function mention_event(id, entry)
   if not trimmed_until then
     local first = redis.call('XRANGE', tag .. ':results', '-', '+', 'COUNT', 1)[1]
     trimmed_until = first and tonumber(string.match(first[1], '^%d+')) or math.huge
@@ -123,6 +132,7 @@ local function mention_rows(batch, chunk, text)
   return text, gone
 end
 -- results/replay.lua
+end
 local published = 0
 for i = 1, #ARGV, 7 do
   local id, generation, run, event_id, type, at, data = unpack(ARGV, i, i + 6)

@@ -1,23 +1,26 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local NAME, order_key, queued_key, NEW_HEADER, backlog_refusal, batch_refusal, joined_key, mention_rows, new_header, new_record, store_chunk, stored_records, account_key, batch_key, batch_row, schedule_feed, count, parse_header, record_key, requeue, format_header, clock, HEADER, ms, now, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
-local function record_key(id) return tag .. '/' .. id end
+function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
+function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/record.lua
-local HEADER, NEW_HEADER = 74, 20
-local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+end do
+HEADER, NEW_HEADER = 74, 20
+NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
@@ -31,7 +34,7 @@ local function parse_new_header(raw)
     deadline = '-',
   }
 end
-local function parse_header(raw)
+function parse_header(raw)
   if is_new(raw) then return parse_new_header(raw) end
   local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
     string.match(raw, HEADER_COLUMNS)
@@ -43,7 +46,7 @@ local function parse_header(raw)
     deadline = deadline,
   }
 end
-local function format_header(h)
+function format_header(h)
   local raw = string.format('%s%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
     h.version, h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
     math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
@@ -65,6 +68,12 @@ local function save_header(key, h)
   end
   return columns
 end
+local function replace_header(key, h, raw)
+  raw = format_header(h) .. string.sub(raw, h.length + 1)
+  h.length = HEADER
+  redis.call('SET', key, raw)
+  return raw
+end
 local function sections(raw)
   local out, from = {}, header_length(raw) + 1
   while #out < 3 do
@@ -84,9 +93,10 @@ local function write_record(key, h, content, resolved, outcome, earlier)
   redis.call('SET', key, raw)
   return raw
 end
-local function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
+function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') end
 -- lua/counters.lua
-local function count(batch, state, n)
+end do
+function count(batch, state, n)
   redis.call('HINCRBY', batch_key(batch), NAME[state], n)
   if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
 end
@@ -101,7 +111,8 @@ local function move(h, state, counts)
   h.state, h.changed = state, now
 end
 -- tasks/accepting.lua
-local function batch_refusal(batch)
+end do
+function batch_refusal(batch)
   if batch == 0 then return nil end
   local is = redis.call('HMGET', batch_key(batch), 'status', 'name')
   if is[1] == 'cancelled' then return { -1 } end
@@ -112,7 +123,7 @@ local function backlog(lane)
   if lane == 'b' then n = n + tonumber(redis.call('HGET', account_key(), 'waiting') or '0') end
   return n
 end
-local function backlog_refusal(new, max)
+function backlog_refusal(new, max)
   max = tonumber(max)
   if not max then return nil end
   local room, full = {}, false
@@ -122,40 +133,44 @@ local function backlog_refusal(new, max)
   end
   if full then return { -2, ms(room.i), ms(room.b) } end
 end
-local function new_header(lane, gen, deadline, batch)
+function new_header(lane, gen, deadline, batch)
   if lane == 'b' and gen == 1 and deadline == '-' then return string.format('n%06d%013.0f', batch, now) end
   return format_header({
     version = '2', state = lane == 'i' and 'q' or 'w', lane = lane, flag = '-', gen = gen, run = 1, turn = lane == 'i' and 1 or 0,
     attempts = 0, charged = 0, dups = 0, batch = batch, seen = 0, accepted = now, changed = now, holder = 0, deadline = deadline,
   })
 end
-local function new_record(head, content)
+function new_record(head, content)
   local missing = HEADER - #head - #content
   if missing > 0 then content = '{' .. string.rep(' ', missing) .. string.sub(content, 2) end
   return head .. content
 end
-local function stored_records(ok, keys)
+function stored_records(ok, keys)
   local out = { ok }
   for i, key in ipairs(keys) do out[i + 1] = redis.call('GET', key) or '' end
   return out
 end
 -- lua/feeding.lua
+end do
 local function running_key() return tag .. ':running' end
 local function requeued_key(batch) return tag .. ':again:' .. batch end
 local last_served
-local function schedule_feed(batch)
+function schedule_feed(batch)
   last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
   redis.call('ZADD', running_key(), 'NX', last_served, batch)
 end
-local function requeue(batch, id)
+function requeue(batch, id)
   redis.call('RPUSH', requeued_key(batch), id)
   schedule_feed(batch)
 end
 -- lua/batch_order.lua
-local function order_key(batch) return tag .. ':order:' .. batch end
+end do
+function order_key(batch) return tag .. ':order:' .. batch end
 -- lua/batch_joined.lua
-local function joined_key(batch) return tag .. ':joined:' .. batch end
+end do
+function joined_key(batch) return tag .. ':joined:' .. batch end
 -- lua/mentions.lua
+end do
 local function mentions_key(id) return tag .. ':mentions:' .. string.sub(redis.sha1hex(id), 1, 4) end
 local function add_mention(id, mention)
   local key = mentions_key(id)
@@ -188,7 +203,7 @@ local function is_own_row(raw, batch, row)
   local readable, h = pcall(parse_header, raw)
   return readable and h.batch == tonumber(batch) and batch_row(raw) == row
 end
-local function mention_rows(batch, chunk, text)
+function mention_rows(batch, chunk, text)
   local gone = 0
   text = string.gsub(text, '(%d+) ([^\n]+)\n', function(row, id)
     local raw = redis.call('GET', record_key(id))
@@ -201,6 +216,7 @@ local function mention_rows(batch, chunk, text)
   return text, gone
 end
 -- tasks/chunk.lua
+end do
 local function row_stays(batch, row, id)
   local raw = redis.call('GET', record_key(id))
   if not raw then return false end
@@ -223,7 +239,7 @@ local function merged_rows(batch, text, before)
   for i, row in ipairs(sorted) do sorted[i] = row.text end
   return table.concat(sorted)
 end
-local function store_chunk(batch, chunk, text, size, joined, waiting)
+function store_chunk(batch, chunk, text, size, joined, waiting)
   if chunk == '' then
     for _, id in ipairs(waiting) do requeue(batch, id) end
     return
@@ -255,6 +271,7 @@ local function store_chunk(batch, chunk, text, size, joined, waiting)
   schedule_feed(batch)
 end
 -- tasks/accept_new.lua
+end
 local batch, chunk, chunk_rows, size, joined, max_backlog = unpack(ARGV, 1, 6)
 batch = tonumber(batch)
 local refusal = batch_refusal(batch)

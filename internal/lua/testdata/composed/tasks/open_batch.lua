@@ -1,25 +1,29 @@
 -- lua/keys.lua
-local tag = KEYS[1]
+local batch_deadlines_key, numbered_key, account_key, free_numbers_key, batch_names_key, batch_number, clock, batch_key, now, ms, tag do
+tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
-local function batch_key(number) return tag .. ':batch:' .. number end
+function account_key() return tag .. ':account' end
+function batch_key(number) return tag .. ':batch:' .. number end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
-local function ms(n)
+function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
 -- lua/batch_names.lua
-local function batch_names_key() return tag .. ':batches' end
-local function numbered_key() return tag .. ':numbered' end
-local function free_numbers_key() return tag .. ':free-numbers' end
+end do
+function batch_names_key() return tag .. ':batches' end
+function numbered_key() return tag .. ':numbered' end
+function free_numbers_key() return tag .. ':free-numbers' end
 -- lua/batch_number.lua
+end do
 local function new_number()
   if tonumber(redis.call('HGET', account_key(), 'batches') or '0') < 999999 then
     return redis.call('HINCRBY', account_key(), 'batches', 1)
@@ -31,7 +35,7 @@ local function new_number()
   redis.call('ZREM', free_numbers_key(), free)
   return tonumber(free)
 end
-local function batch_number(name)
+function batch_number(name)
   local number = redis.call('HGET', batch_names_key(), name)
   if not number then
     number = new_number()
@@ -42,8 +46,10 @@ local function batch_number(name)
   return tonumber(number)
 end
 -- lua/batch_deadlines.lua
-local function batch_deadlines_key() return tag .. ':batch-deadlines' end
+end do
+function batch_deadlines_key() return tag .. ':batch-deadlines' end
 -- tasks/open_batch.lua
+end
 local name, options, not_after, api_key = unpack(ARGV)
 local fresh = redis.call('HEXISTS', batch_names_key(), name) == 0
 local number = batch_number(name)

@@ -1,4 +1,5 @@
 -- tasks/remove_idle_consumers.lua
+
 local group, min_idle = unpack(ARGV)
 local removed = 0
 for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group)) do
