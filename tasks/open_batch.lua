@@ -8,7 +8,7 @@
 -- api_key: the id of the API key that opens it, or ''
 -- Returns {number, options, now in ms, id of the API key that made it or ''}.
 --
--- uses: keys, clock, batch_names, batch_number, batch_deadlines
+-- uses: keys, clock, batch_names, batch_number, batch_deadlines, batch_empty
 local name, options, not_after, api_key = unpack(ARGV)
 local fresh = redis.call('HEXISTS', batch_names_key(), name) == 0
 local number = batch_number(name)
@@ -20,4 +20,5 @@ end
 if fresh and api_key ~= '' then redis.call('HSET', batch_key(number), 'by', api_key) end
 local made = redis.call('HMGET', batch_key(number), 'options', 'by')
 redis.call('HSET', batch_key(number), 'written', ms(now))
+if not fresh then may_be_empty(number, now + UNUSED_FOR) end
 return { ms(number), made[1] or '', ms(now), made[2] or '' }

@@ -2,18 +2,12 @@ package batch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"strconv"
-	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/kyclink/kyclink/internal/lua"
 )
-
-var dropBatchScript = scripts.Script("drop_batch.lua")
 
 // NumbersFrom returns the numbers of at most limit batches, from a number on, in order.
 func (s *Store) NumbersFrom(ctx context.Context, from, limit int) ([]int, error) {
@@ -107,84 +101,4 @@ func (s *Store) index(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-const (
-	emptyInterval = time.Hour      // between two passes over all batches
-	emptyPage     = 100            // batches that one call examines
-	emptyFor      = 24 * time.Hour // minimum time since the last import
-)
-
-// DropEmpty deletes empty batches, whose rows were all erased or never accepted, if nothing
-// was imported into them for a day. Each call examines some of the batches and returns the
-// number that it deleted; a pass over all of them begins an hour after the previous one.
-func (s *Store) DropEmpty(ctx context.Context) (dropped int, err error) {
-	now, err := s.keys.Clock(ctx, s.rdb).Time()
-	if err != nil {
-		return 0, err
-	}
-	text, err := s.rdb.HGet(ctx, s.keys.State(), "emptied").Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return 0, fmt.Errorf("read the progress of deleting empty batches: %w", err)
-	}
-	var from int
-	var begun int64
-	_, _ = fmt.Sscan(text, &from, &begun) // an unreadable progress starts over
-	if since := now.Sub(time.UnixMilli(begun)); from == 0 && since >= 0 && since < emptyInterval {
-		return 0, nil
-	}
-	if from == 0 {
-		begun = now.UnixMilli()
-	}
-	numbers, err := s.NumbersFrom(ctx, from+1, emptyPage)
-	if err != nil {
-		return 0, err
-	}
-	for _, number := range numbers {
-		gone, err := s.dropIfEmpty(ctx, number, now.Add(-emptyFor))
-		if err != nil {
-			return dropped, err
-		}
-		if gone {
-			dropped++
-		}
-	}
-	from = 0
-	if len(numbers) == emptyPage {
-		from = numbers[len(numbers)-1]
-	}
-	if err := s.rdb.HSet(ctx, s.keys.State(), "emptied", fmt.Sprint(from, begun)).Err(); err != nil {
-		return dropped, fmt.Errorf("store the progress of deleting empty batches: %w", err)
-	}
-	return dropped, nil
-}
-
-func (s *Store) dropIfEmpty(ctx context.Context, number int, before time.Time) (bool, error) {
-	hash, err := s.rdb.HGetAll(ctx, s.keys.Batch(number)).Result()
-	if err != nil {
-		return false, fmt.Errorf("read batch %d: %w", number, err)
-	}
-	b, err := parseBatch(number, hash)
-	if err != nil || b.Rows != b.Joined+b.Counts[Erased] {
-		return false, err
-	}
-	if b.Joined > 0 {
-		for rows, err := range s.Order(ctx, number) {
-			if err != nil {
-				return false, err
-			}
-			for _, row := range rows {
-				if row.ApplicationID != "" {
-					return false, nil
-				}
-			}
-		}
-	}
-	gone, err := dropBatchScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
-		"batch": number, "joined": b.Joined, "unused_since": before.UnixMilli(),
-	}).Bool()
-	if err != nil {
-		return false, fmt.Errorf("delete the empty batch %d: %w", number, err)
-	}
-	return gone, nil
 }

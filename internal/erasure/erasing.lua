@@ -2,7 +2,7 @@
 -- requeued requests that are too long to search here are noted in :unsearched, for
 -- erase_requeued.lua.
 --
--- uses: keys, record, readable, counters, operator_lists, batch_order, feeding, batch_cancel, delivery, mentions, ended
+-- uses: keys, record, readable, counters, operator_lists, batch_order, feeding, batch_cancel, delivery, mentions, ended, batch_empty
 
 -- Whether the events of requests are removed from the results stream as well.
 local with_events = false
@@ -74,6 +74,7 @@ local function erase_mentions(id, batch, row)
   if row > 0 then rows = erase_from_chunk(batch, math.floor((row - 1) / 100), id) end
   for other, chunk in string.gmatch(mentions, ' r(%d+)%.(%d+)') do
     rows = rows + erase_from_chunk(other, chunk, id)
+    may_be_empty(other)
     batches[tonumber(other)] = true
   end
   for minute in string.gmatch(mentions, ' m(%d+)') do unlist_ended(id, minute) end
@@ -131,6 +132,7 @@ local function erase(id, h, listed)
   local rows, replayed = erase_mentions(id, h.batch, tonumber(batch_row(raw) or '0'))
   count(h.batch, h.state, -1)
   redis.call('HINCRBY', batch_key(h.batch), 'erased', 1)
+  may_be_empty(h.batch)
   unlist_for_operator(h, id)
   redis.call('ZREM', queued_key('i'), id)
   redis.call('ZREM', queued_key('b'), id)

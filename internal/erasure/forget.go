@@ -174,7 +174,11 @@ func mentions(raw []byte, id string) bool {
 // EraseOrder removes the rows of a batch whose requests were all erased. Its counters
 // remain.
 func (er *Eraser) EraseOrder(ctx context.Context, number int) error {
-	if err := er.rdb.Unlink(ctx, er.keys.Order(number), er.keys.Joined(number), er.keys.Requeued(number), er.keys.CancelledRequeued(number)).Err(); err != nil {
+	if _, err := er.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.Unlink(ctx, er.keys.Order(number), er.keys.Joined(number), er.keys.Requeued(number), er.keys.CancelledRequeued(number))
+		pipe.ZAdd(ctx, er.keys.PerhapsEmpty(), redis.Z{Member: number}) // to be examined at once
+		return nil
+	}); err != nil {
 		return fmt.Errorf("erase the order of batch %d: %w", number, err)
 	}
 	return nil

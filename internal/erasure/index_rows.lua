@@ -6,7 +6,7 @@
 -- rows: chunk (its number)
 -- Returns the number of rows that lost their id.
 --
--- uses: batch_order, mentions
+-- uses: batch_order, mentions, batch_empty
 local batch = unpack(ARGV, 1, 1)
 local order, removed = order_key(batch), 0
 for i = 2, #ARGV do
@@ -18,4 +18,5 @@ for i = 2, #ARGV do
     removed = removed + gone
   end
 end
+if removed > 0 then may_be_empty(batch) end
 return removed

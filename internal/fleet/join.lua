@@ -20,7 +20,10 @@ redis.call('HSET', account_key(), 'upstream', kind)
 redis.call('HSETNX', account_key(), 'id', ledger_id)
 redis.call('ZADD', workers, ms(now), process)
 redis.call('ZADD', bundlers_key(), ms(now), process)
--- What an earlier version wrote is not indexed, see mentions.lua: rows, and events until now.
+-- What an earlier version wrote is not indexed, see mentions.lua and batch_empty.lua: rows,
+-- events until now, and batches that may be empty. It may write for a day after the first
+-- worker of this version joined.
+redis.call('HSETNX', account_key(), 'indexes_since', ms(now))
 if redis.call('HLEN', batch_names_key()) == 0 then redis.call('HSETNX', account_key(), 'rows_indexed', 1) end
 local events = redis.call('XLEN', tag .. ':results')
 redis.call('HSETNX', account_key(), 'events_indexed', events == 0 and 0 or ms(now))

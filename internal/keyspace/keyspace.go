@@ -114,6 +114,10 @@ func (k Keys) Batches() string { return k.Tag() + ":batches" }
 // Numbered is the sorted set of the numbers of all batches, by number.
 func (k Keys) Numbered() string { return k.Tag() + ":numbered" }
 
+// PerhapsEmpty is the sorted set of the numbers of batches that may be empty, by when they
+// are to be examined, in ms.
+func (k Keys) PerhapsEmpty() string { return k.Tag() + ":perhaps-empty" }
+
 // Running is the sorted set of the numbers of batches with requests to feed, by the order
 // in which they were last served.
 func (k Keys) Running() string { return k.Tag() + ":running" }

@@ -1,6 +1,6 @@
 -- The number of a batch, which its requests' headers hold.
 --
--- uses: keys, clock, batch_names
+-- uses: keys, clock, batch_names, batch_empty
 
 -- new_number returns the number of a new batch: the next one or, if the header has no
 -- room for more, that of the batch that was deleted first, more than a day ago. Until
@@ -25,6 +25,7 @@ local function batch_number(name)
     redis.call('HSET', batch_names_key(), name, number)
     redis.call('ZADD', numbered_key(), number, number)
     redis.call('HSET', batch_key(number), 'name', name, 'created_at', ms(now), 'cursor', 0)
+    may_be_empty(number, now + UNUSED_FOR)
   end
   return tonumber(number)
 end

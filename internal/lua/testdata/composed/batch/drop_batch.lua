@@ -1,5 +1,5 @@
 -- lua/keys.lua
-local batch_deadlines_key, batch_key, cancelled_key, cancelling_key, free_numbers_key, joined_key, numbered_key, order_key, account_key, batch_names_key, requeued_key, running_key, stop_field, clock, ms, now, tag do
+local batch_deadlines_key, batch_key, cancelled_key, cancelling_key, free_numbers_key, joined_key, numbered_key, order_key, account_key, batch_names_key, may_be_empty, requeued_key, running_key, stop_field, UNUSED_FOR, perhaps_empty_key, clock, ms, now, tag do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
@@ -51,19 +51,42 @@ function stop_field(batch) return 'batch:' .. batch end
 end do
 function cancelling_key() return tag .. ':cancelling' end
 function cancelled_key(batch) return tag .. ':off:' .. batch end
+-- lua/batch_empty.lua
+end do
+function perhaps_empty_key() return tag .. ':perhaps-empty' end
+UNUSED_FOR = 86400000
+function may_be_empty(batch, at)
+  if tonumber(batch) > 0 then redis.call('ZADD', perhaps_empty_key(), ms(at or now), batch) end
+end
 -- batch/drop_batch.lua
 end
-local batch, joined, unused_since = unpack(ARGV)
+local batch, joined, rows_left, due = unpack(ARGV)
 local key = batch_key(batch)
-local name = redis.call('HGET', key, 'name')
-if not name then return 0 end
-for _, n in ipairs(redis.call('HMGET', key, 'waiting', 'queued', 'calling', 'held', 'created', 'failed', 'cancelled')) do
-  if tonumber(n or '0') ~= 0 then return 0 end
+local function settle(later)
+  if due == '' or redis.call('ZSCORE', perhaps_empty_key(), batch) ~= due then return end
+  if later then may_be_empty(batch, later) else redis.call('ZREM', perhaps_empty_key(), batch) end
 end
-local at = redis.call('HMGET', key, 'joined', 'written', 'created_at')
-if (at[1] or '0') ~= joined or tonumber(at[2] or at[3] or '0') > tonumber(unused_since) then return 0 end
+local is = redis.call('HMGET', key, 'name', 'joined', 'written', 'created_at',
+  'waiting', 'queued', 'calling', 'held', 'created', 'failed', 'cancelled')
+local name, used, requests = is[1], tonumber(is[3] or is[4] or '0'), 0
+for i = 5, 11 do requests = requests + math.abs(tonumber(is[i] or '0')) end
+if not name or requests > 0 then
+  settle()
+  return 0
+end
+if (is[2] or '0') ~= joined then return 0 end -- rows were imported meanwhile
+if rows_left == '1' then
+  settle()
+  return 0
+end
+if used > now - UNUSED_FOR then
+  settle(used + UNUSED_FOR + 1)
+  return 0
+end
 if redis.call('HGET', batch_names_key(), name) == batch then redis.call('HDEL', batch_names_key(), name) end
-for _, key in ipairs({ numbered_key(), running_key(), cancelling_key(), batch_deadlines_key() }) do redis.call('ZREM', key, batch) end
+for _, key in ipairs({ numbered_key(), running_key(), cancelling_key(), batch_deadlines_key(), perhaps_empty_key() }) do
+  redis.call('ZREM', key, batch)
+end
 redis.call('HDEL', account_key(), stop_field(batch))
 redis.call('UNLINK', key, order_key(batch), joined_key(batch), requeued_key(batch), cancelled_key(batch))
 redis.call('ZADD', free_numbers_key(), ms(now), batch)

@@ -1,5 +1,5 @@
 -- lua/keys.lua
-local cancelled_key, deadlines_key, delivery_key, order_key, pending_key, undelivered_key, ENDED, account_key, batch_key, deliveries_key, erase_deliveries, load_header, load_readable, mention_event, queued_key, requeued_key, take_mentions, unlist_for_operator, with_events, NEW_HEADER, batch_row, erase, minute_of, old_key, NAME, count, erase_mentions, now, unlist_ended, unreadable, parse_header, record_key, clock, HEADER, ms, tag do
+local cancelled_key, deadlines_key, delivery_key, order_key, pending_key, undelivered_key, ENDED, account_key, batch_key, deliveries_key, erase_deliveries, load_header, load_readable, mention_event, queued_key, requeued_key, take_mentions, unlist_for_operator, with_events, NEW_HEADER, batch_row, erase, may_be_empty, minute_of, old_key, NAME, count, erase_mentions, unlist_ended, unreadable, now, parse_header, record_key, clock, HEADER, ms, tag do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 function record_key(id) return tag .. '/' .. id end
@@ -223,6 +223,13 @@ local function list_ended(id, at)
   redis.call('RPUSH', ended_key(minute), id)
 end
 function unlist_ended(id, minute) redis.call('LREM', ended_key(minute), 1, id) end
+-- lua/batch_empty.lua
+end do
+local function perhaps_empty_key() return tag .. ':perhaps-empty' end
+local UNUSED_FOR = 86400000
+function may_be_empty(batch, at)
+  if tonumber(batch) > 0 then redis.call('ZADD', perhaps_empty_key(), ms(at or now), batch) end
+end
 -- erasure/erasing.lua
 end do
 with_events = false
@@ -280,6 +287,7 @@ function erase_mentions(id, batch, row)
   if row > 0 then rows = erase_from_chunk(batch, math.floor((row - 1) / 100), id) end
   for other, chunk in string.gmatch(mentions, ' r(%d+)%.(%d+)') do
     rows = rows + erase_from_chunk(other, chunk, id)
+    may_be_empty(other)
     batches[tonumber(other)] = true
   end
   for minute in string.gmatch(mentions, ' m(%d+)') do unlist_ended(id, minute) end
@@ -329,6 +337,7 @@ function erase(id, h, listed)
   local rows, replayed = erase_mentions(id, h.batch, tonumber(batch_row(raw) or '0'))
   count(h.batch, h.state, -1)
   redis.call('HINCRBY', batch_key(h.batch), 'erased', 1)
+  may_be_empty(h.batch)
   unlist_for_operator(h, id)
   redis.call('ZREM', queued_key('i'), id)
   redis.call('ZREM', queued_key('b'), id)

@@ -1,5 +1,5 @@
 -- lua/keys.lua
-local order_key, batch_row, mention_rows, record_key, parse_header, tag do
+local order_key, batch_row, may_be_empty, mention_rows, record_key, parse_header, clock, now, ms, tag do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 function record_key(id) return tag .. '/' .. id end
@@ -134,6 +134,22 @@ function mention_rows(batch, chunk, text)
   end)
   return text, gone
 end
+-- lua/clock.lua
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now_text = string.format('%.0f', now)
+function ms(n)
+  if n == now then return now_text end
+  return string.format('%.0f', n)
+end
+-- lua/batch_empty.lua
+end do
+local function perhaps_empty_key() return tag .. ':perhaps-empty' end
+local UNUSED_FOR = 86400000
+function may_be_empty(batch, at)
+  if tonumber(batch) > 0 then redis.call('ZADD', perhaps_empty_key(), ms(at or now), batch) end
+end
 -- erasure/index_rows.lua
 end
 local batch = unpack(ARGV, 1, 1)
@@ -147,4 +163,5 @@ for i = 2, #ARGV do
     removed = removed + gone
   end
 end
+if removed > 0 then may_be_empty(batch) end
 return removed

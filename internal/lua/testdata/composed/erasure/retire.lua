@@ -1,5 +1,5 @@
 -- lua/clock.lua
-local cancelled_key, deadlines_key, delivery_key, list_ended, order_key, pending_key, undelivered_key, ENDED, NAME, account_key, batch_key, deliveries_key, ended_minutes_key, erase_earlier, load_header, load_readable, mention_event, queued_key, requeued_key, take_mentions, unlist_for_operator, NEW_HEADER, batch_row, erase, old_key, count, minute_of, unlist_ended, ended_key, now, record_key, unreadable, parse_header, clock, ms, HEADER, tag do
+local cancelled_key, deadlines_key, delivery_key, list_ended, order_key, pending_key, undelivered_key, ENDED, NAME, account_key, batch_key, deliveries_key, ended_minutes_key, erase_earlier, load_header, load_readable, mention_event, queued_key, requeued_key, take_mentions, unlist_for_operator, NEW_HEADER, batch_row, erase, may_be_empty, old_key, count, minute_of, unlist_ended, ended_key, record_key, unreadable, parse_header, now, clock, HEADER, ms, tag do
 clock = redis.call('TIME')
 now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
@@ -223,6 +223,13 @@ local function mention_rows(batch, chunk, text)
   end)
   return text, gone
 end
+-- lua/batch_empty.lua
+end do
+local function perhaps_empty_key() return tag .. ':perhaps-empty' end
+local UNUSED_FOR = 86400000
+function may_be_empty(batch, at)
+  if tonumber(batch) > 0 then redis.call('ZADD', perhaps_empty_key(), ms(at or now), batch) end
+end
 -- erasure/erasing.lua
 end do
 local with_events = false
@@ -280,6 +287,7 @@ local function erase_mentions(id, batch, row)
   if row > 0 then rows = erase_from_chunk(batch, math.floor((row - 1) / 100), id) end
   for other, chunk in string.gmatch(mentions, ' r(%d+)%.(%d+)') do
     rows = rows + erase_from_chunk(other, chunk, id)
+    may_be_empty(other)
     batches[tonumber(other)] = true
   end
   for minute in string.gmatch(mentions, ' m(%d+)') do unlist_ended(id, minute) end
@@ -329,6 +337,7 @@ function erase(id, h, listed)
   local rows, replayed = erase_mentions(id, h.batch, tonumber(batch_row(raw) or '0'))
   count(h.batch, h.state, -1)
   redis.call('HINCRBY', batch_key(h.batch), 'erased', 1)
+  may_be_empty(h.batch)
   unlist_for_operator(h, id)
   redis.call('ZREM', queued_key('i'), id)
   redis.call('ZREM', queued_key('b'), id)

@@ -1,5 +1,5 @@
 -- lua/keys.lua
-local CONNECT_TIMEOUT, RAMP_AFTER, ANSWER_TIMEOUT, MAX_UNLOGGED, MAX_WAIT, batch_names_key, bundlers_key, change_state, clock_jumped_ahead, COMMON_FIELDS, change_rate, conflicting_kind, require_fields, set_rate, store_gate, RAMP_TIME, USED, WAITER_TTL, read_gate, changes, settle_bucket, GATE, CALLS, account_key, waiters_key, dirty, second, us, clock, now, tag, set, ms, gate do
+local CONNECT_TIMEOUT, RAMP_AFTER, ANSWER_TIMEOUT, MAX_UNLOGGED, MAX_WAIT, batch_names_key, bundlers_key, change_state, clock_jumped_ahead, COMMON_FIELDS, change_rate, conflicting_kind, require_fields, set_rate, store_gate, RAMP_TIME, USED, WAITER_TTL, read_gate, changes, settle_bucket, GATE, CALLS, waiters_key, account_key, dirty, second, us, clock, now, tag, set, ms, gate do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
@@ -302,6 +302,7 @@ redis.call('HSET', account_key(), 'upstream', kind)
 redis.call('HSETNX', account_key(), 'id', ledger_id)
 redis.call('ZADD', workers, ms(now), process)
 redis.call('ZADD', bundlers_key(), ms(now), process)
+redis.call('HSETNX', account_key(), 'indexes_since', ms(now))
 if redis.call('HLEN', batch_names_key()) == 0 then redis.call('HSETNX', account_key(), 'rows_indexed', 1) end
 local events = redis.call('XLEN', tag .. ':results')
 redis.call('HSETNX', account_key(), 'events_indexed', events == 0 and 0 or ms(now))

@@ -1,5 +1,5 @@
 -- lua/keys.lua
-local ENDED, deadlines_key, list_ended, numbered_key, queued_key, NAME, batch_names_key, count_possible_duplicates, free_numbers_key, list_for_operator, load_header, old_key, requeue, unlist_for_operator, batch_key, batch_number, parse_header, record_key, account_key, count, format_header, now, clock, ms, tag do
+local ENDED, deadlines_key, list_ended, numbered_key, queued_key, NAME, UNUSED_FOR, batch_names_key, count_possible_duplicates, free_numbers_key, list_for_operator, load_header, may_be_empty, old_key, requeue, unlist_for_operator, batch_key, batch_number, parse_header, record_key, account_key, count, format_header, clock, now, ms, tag do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 function record_key(id) return tag .. '/' .. id end
@@ -138,6 +138,13 @@ end do
 function batch_names_key() return tag .. ':batches' end
 function numbered_key() return tag .. ':numbered' end
 function free_numbers_key() return tag .. ':free-numbers' end
+-- lua/batch_empty.lua
+end do
+local function perhaps_empty_key() return tag .. ':perhaps-empty' end
+UNUSED_FOR = 86400000
+function may_be_empty(batch, at)
+  if tonumber(batch) > 0 then redis.call('ZADD', perhaps_empty_key(), ms(at or now), batch) end
+end
 -- lua/batch_number.lua
 end do
 local function new_number()
@@ -158,6 +165,7 @@ function batch_number(name)
     redis.call('HSET', batch_names_key(), name, number)
     redis.call('ZADD', numbered_key(), number, number)
     redis.call('HSET', batch_key(number), 'name', name, 'created_at', ms(now), 'cursor', 0)
+    may_be_empty(number, now + UNUSED_FOR)
   end
   return tonumber(number)
 end

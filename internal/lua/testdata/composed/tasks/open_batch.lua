@@ -1,5 +1,5 @@
 -- lua/keys.lua
-local batch_deadlines_key, numbered_key, account_key, free_numbers_key, batch_names_key, batch_number, clock, batch_key, now, ms, tag do
+local batch_deadlines_key, numbered_key, account_key, free_numbers_key, UNUSED_FOR, batch_names_key, batch_number, may_be_empty, batch_key, clock, ms, now, tag do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
@@ -22,6 +22,13 @@ end do
 function batch_names_key() return tag .. ':batches' end
 function numbered_key() return tag .. ':numbered' end
 function free_numbers_key() return tag .. ':free-numbers' end
+-- lua/batch_empty.lua
+end do
+local function perhaps_empty_key() return tag .. ':perhaps-empty' end
+UNUSED_FOR = 86400000
+function may_be_empty(batch, at)
+  if tonumber(batch) > 0 then redis.call('ZADD', perhaps_empty_key(), ms(at or now), batch) end
+end
 -- lua/batch_number.lua
 end do
 local function new_number()
@@ -42,6 +49,7 @@ function batch_number(name)
     redis.call('HSET', batch_names_key(), name, number)
     redis.call('ZADD', numbered_key(), number, number)
     redis.call('HSET', batch_key(number), 'name', name, 'created_at', ms(now), 'cursor', 0)
+    may_be_empty(number, now + UNUSED_FOR)
   end
   return tonumber(number)
 end
@@ -61,4 +69,5 @@ end
 if fresh and api_key ~= '' then redis.call('HSET', batch_key(number), 'by', api_key) end
 local made = redis.call('HMGET', batch_key(number), 'options', 'by')
 redis.call('HSET', batch_key(number), 'written', ms(now))
+if not fresh then may_be_empty(number, now + UNUSED_FOR) end
 return { ms(number), made[1] or '', ms(now), made[2] or '' }
