@@ -32,7 +32,7 @@ type Eraser struct {
 	batches     *batch.Store
 	records     *record.Reader
 	quarantined *quarantine.List
-	indexed     atomic.Bool  // this process has done its pass of [Eraser.IndexRows]
+	indexed     atomic.Bool  // no pass of [Eraser.IndexRows] is needed any more
 	searched    atomic.Int64 // when this process last searched long lists, in ms
 }
 

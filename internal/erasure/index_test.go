@@ -55,6 +55,45 @@ func TestErase_FindsRowsOfEarlierVersions(t *testing.T) {
 	}
 }
 
+// A pass over all rows is done once, and once more when an earlier version no longer writes
+// beside this one. No other process repeats it.
+func TestIndexRows_EndsADayAfterTheFirstWorkerJoined(t *testing.T) {
+	h := newHarness(t)
+	h.Import("spring", ledgertest.Rows(1, 3))
+	h.Import("autumn", ledgertest.Rows(1, 3)) // which joined
+	now := time.Now()
+	for _, tt := range []struct {
+		since   time.Duration // ago, that the first worker joined
+		indexed int64         // the stored time; 0: none
+		want    bool
+	}{
+		{time.Hour, 0, true},
+		{time.Hour, 1, false},
+		{25 * time.Hour, 1, true},
+		{25 * time.Hour, now.Add(-2 * time.Hour).UnixMilli(), true}, // it began before the day was over
+		{25 * time.Hour, now.Add(-30 * time.Minute).UnixMilli(), false},
+		{1000 * time.Hour, now.Add(-900 * time.Hour).UnixMilli(), false},
+	} {
+		h.dropIndex()
+		h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "indexes_since", now.Add(-tt.since).UnixMilli()).Err())
+		if tt.indexed > 0 {
+			h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "rows_indexed", tt.indexed).Err())
+		}
+		worker := h.InterruptedAfter("none", nil) // another process
+		for range 10 {
+			h.Must(worker.Erasure.IndexRows(t.Context()))
+		}
+		found := false
+		for key := range h.Dump() {
+			found = found || strings.Contains(key, ":mentions:")
+		}
+		began, err := h.Redis.HGet(t.Context(), h.Keys.State(), "rows_indexed").Int64()
+		if h.Must(err); found != tt.want || tt.want == (began < now.Add(-time.Minute).UnixMilli()) {
+			t.Errorf("joined %v ago, indexed at %d: a pass found rows: %v, want %v; it is indexed at %d now", tt.since, tt.indexed, found, tt.want, began)
+		}
+	}
+}
+
 // Events count as indexed if a worker of this version joined before the first of them, or a
 // day before the oldest that is left.
 func TestEventsIndexed_UntilTheEventsOfEarlierVersionsAreTrimmed(t *testing.T) {

@@ -2,7 +2,6 @@ package erasure
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -24,11 +23,14 @@ const (
 	scriptsPerCall = 20
 )
 
-// Fields of the account. rowsIndexed is set when the index of mentions has all rows;
-// indexPosition is how far a pass over all batches is.
+// Fields of the account. rowsIndexed is set when the index of mentions has all rows, to the
+// beginning of the last pass over all batches, in ms; indexPosition is how far a pass is,
+// and when it began. indexesSince is when the first worker joined whose version ends the
+// passes.
 const (
 	rowsIndexed   = "rows_indexed"
 	indexPosition = "rows_indexing"
+	indexesSince  = "indexes_since"
 )
 
 // EraseRows finishes an erasure: it removes ids of erased requests from lists that were too
@@ -61,49 +63,91 @@ func (er *Eraser) EraseRows(ctx context.Context, all bool) (erased int, err erro
 			}
 		}
 	}
-	return erased, er.markIndexed(ctx)
-}
-
-func (er *Eraser) markIndexed(ctx context.Context) error {
-	if err := er.rdb.HSet(ctx, er.keys.State(), rowsIndexed, 1).Err(); err != nil {
-		return fmt.Errorf("store that the rows are indexed: %w", err)
+	if err := er.rdb.HSetNX(ctx, er.keys.State(), rowsIndexed, 1).Err(); err != nil {
+		return erased, fmt.Errorf("store that the rows are indexed: %w", err)
 	}
-	return nil
+	return erased, nil
 }
 
 // IndexRows does a part of a pass over the rows of all batches, which adds those to the
-// index of mentions that an earlier version wrote. A process does one pass in its life, so
-// that it also finds the rows that an earlier version wrote beside it.
+// index of mentions that an earlier version wrote. There is one pass if the index has never
+// had all rows, and one a day after the first worker of this version joined, for what an
+// earlier version wrote beside it.
 func (er *Eraser) IndexRows(ctx context.Context) error {
 	if er.indexed.Load() {
 		return nil
 	}
-	text, err := er.rdb.HGet(ctx, er.keys.State(), indexPosition).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return fmt.Errorf("read how far the rows are indexed: %w", err)
+	at, err := er.nextPosition(ctx)
+	if err != nil || at == nil {
+		return err
 	}
-	var at position
-	_, _ = fmt.Sscan(text, &at.batch, &at.chunk) // an unreadable position starts over
-	if at.batch > 0 {                            // 0 is for requests without a batch, and always exists
+	if at.batch > 0 { // 0 is for requests without a batch, and always exists
 		numbers, err := er.batches.NumbersFrom(ctx, at.batch, 1)
 		switch {
 		case err != nil:
 			return err
 		case len(numbers) == 0:
-			if err := er.rdb.HDel(ctx, er.keys.State(), indexPosition).Err(); err != nil {
-				return fmt.Errorf("store how far the rows are indexed: %w", err)
-			}
-			er.indexed.Store(true)
-			return er.markIndexed(ctx)
+			return er.endIndexing(ctx, at.began)
 		case numbers[0] != at.batch:
-			at = position{batch: numbers[0]}
+			at.batch, at.chunk = numbers[0], 0
 		}
 	}
-	if _, at, err = er.indexFrom(ctx, at, scriptsPerCall); err != nil {
+	next := *at
+	if _, next.position, err = er.indexFrom(ctx, at.position, scriptsPerCall); err != nil {
 		return err
 	}
-	if err := er.rdb.HSet(ctx, er.keys.State(), indexPosition, fmt.Sprint(at.batch, at.chunk)).Err(); err != nil {
+	if err := er.rdb.HSet(ctx, er.keys.State(), indexPosition, fmt.Sprint(next.batch, next.chunk, next.began)).Err(); err != nil {
 		return fmt.Errorf("store how far the rows are indexed: %w", err)
+	}
+	return nil
+}
+
+// indexing is the progress of a pass over the rows of all batches.
+type indexing struct {
+	position
+	began int64 // ms
+}
+
+// nextPosition returns where the pass continues that is in progress, or begins that is
+// needed; nil if none is needed now.
+func (er *Eraser) nextPosition(ctx context.Context) (*indexing, error) {
+	state, err := er.rdb.HMGet(ctx, er.keys.State(), rowsIndexed, indexPosition, indexesSince).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read how far the rows are indexed: %w", err)
+	}
+	now, err := er.keys.Clock(ctx, er.rdb).Time()
+	if err != nil {
+		return nil, err
+	}
+	number := func(i int) int64 {
+		text, _ := state[i].(string)
+		n, _ := strconv.ParseInt(text, 10, 64) // an unreadable time is long ago
+		return n
+	}
+	alone := number(2) + mixedFor.Milliseconds() // from then on this version writes alone
+	if done := number(0); done >= alone {
+		er.indexed.Store(true)
+		return nil, nil
+	} else if done > 0 && now.UnixMilli() < alone {
+		return nil, nil
+	}
+	at := &indexing{}
+	text, _ := state[1].(string)
+	if n, _ := fmt.Sscan(text, &at.batch, &at.chunk, &at.began); n < 3 { // none, or an earlier version's
+		return &indexing{began: now.UnixMilli()}, nil
+	}
+	return at, nil
+}
+
+// endIndexing stores that the index of mentions has all rows that were written before a pass
+// began, in ms.
+func (er *Eraser) endIndexing(ctx context.Context, began int64) error {
+	if _, err := er.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.HSet(ctx, er.keys.State(), rowsIndexed, began)
+		pipe.HDel(ctx, er.keys.State(), indexPosition)
+		return nil
+	}); err != nil {
+		return fmt.Errorf("store that the rows are indexed: %w", err)
 	}
 	return nil
 }
