@@ -25,7 +25,7 @@ import (
 func apis() []scenario {
 	return []scenario{
 		{"api-post", "kyclink serve, POST /v1/links without waiting, 64 connections with keep-alive and 16 keys", true, 15 * time.Second, 3 * time.Minute, apiPost},
-		{"api-wait", "kyclink serve, 2,000 at once with Prefer: wait=10, 1 worker at 500/s", true, 15 * time.Second, 3 * time.Minute, apiWait},
+		{"api-wait", "kyclink serve, 2,000 at once with Prefer: wait=10, 1 worker at 500/s", true, 10 * time.Second, 3 * time.Minute, apiWait},
 	}
 }
 

@@ -118,3 +118,6 @@ func percentile(samples []time.Duration, p float64) time.Duration {
 
 // milliseconds returns a duration as the value of a figure.
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// microseconds returns a duration as the value of a figure.
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

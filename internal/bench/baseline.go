@@ -34,8 +34,8 @@ const (
 
 const bareTask = "bench:link"
 
-func drainBare(ctx context.Context, b *suite, n, servers int) (work, error) {
-	r, err := b.open(simulator.Config{})
+func drainBare(ctx context.Context, b *suite, cfg simulator.Config, n, servers int) (work, error) {
+	r, err := b.open(cfg)
 	if err != nil {
 		return work{}, err
 	}

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // cost is what some work cost.
@@ -96,4 +99,36 @@ func processorTimeOf(pid int) time.Duration {
 	user, _ := strconv.Atoi(fields[utime]) // they are digits
 	system, _ := strconv.Atoi(fields[stime])
 	return time.Duration(user+system) * tick
+}
+
+// costOfWrites returns what Redis needs for a thousand more writes in scripts that exist
+// anyway: each adds an ID to a list, as the end of a request adds its own to the list of its
+// minute. Replication and the append-only file would cost more.
+func (r *rig) costOfWrites(ctx context.Context) (time.Duration, error) {
+	const writes, inScript = 64_000, 32
+	ids := make([]any, inScript)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("B-%07d", i)
+	}
+	costs := make(map[bool]time.Duration)
+	for _, writing := range []bool{false, true} {
+		body := "local id = ARGV[i]"
+		if writing {
+			body = "redis.call('RPUSH', KEYS[1], ARGV[i])"
+		}
+		script := redis.NewScript("for i = 1, #ARGV do " + body + " end")
+		c, err := r.costOf(ctx, os.Getpid(), func() error {
+			for range writes / inScript {
+				if err := script.Run(ctx, r.rdb, []string{"{kyclink:default}:bench"}, ids...).Err(); err != nil && !errors.Is(err, redis.Nil) {
+					return fmt.Errorf("write one more ID for each link: %w", err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+		costs[writing] = c.server
+	}
+	return max(0, costs[true]-costs[false]) * 1000 / writes, nil
 }

@@ -21,8 +21,9 @@ const drainSlots = 32
 
 func drains() []scenario {
 	return []scenario{
-		{"drain", "1 process, FaceKi answers immediately, no rate limit; compared with bare asynq", true, 30 * time.Second, 4 * time.Minute, drain},
-		{"trips", "client round trips per link, including asynq's polling and the import", false, 15 * time.Second, 3 * time.Minute, trips},
+		{"drain", "1 process, FaceKi answers immediately, no rate limit; compared with bare asynq", true, 10 * time.Second, 4 * time.Minute, drain},
+		{"drain-slow", "the same, but FaceKi answers after 50 ms, which limits both to 640/s", true, 25 * time.Second, 4 * time.Minute, drainSlow},
+		{"trips", "client round trips per link, including asynq's polling and the import", false, 10 * time.Second, 3 * time.Minute, trips},
 	}
 }
 
@@ -33,21 +34,22 @@ type work struct {
 	redis     time.Duration // the same of Redis
 	commands  float64       // of Redis per link, with those in scripts
 	scripts   float64       // script calls per link
+	write     time.Duration // processor time of Redis for a thousand more writes
 }
 
 func drain(ctx context.Context, b *suite) ([]figure, error) {
 	n := pick(b, 4000, 10_000, 50_000)
-	ours, servers, scripts, err := drainOurs(ctx, b, n)
+	ours, servers, scripts, err := drainOurs(ctx, b, simulator.Config{}, n)
 	if err != nil {
 		return nil, err
 	}
-	bare, err := drainBare(ctx, b, n, 1)
+	bare, err := drainBare(ctx, b, simulator.Config{}, n, 1)
 	if err != nil {
 		return nil, err
 	}
 	same := bare
 	if servers > 1 {
-		if same, err = drainBare(ctx, b, n, servers); err != nil {
+		if same, err = drainBare(ctx, b, simulator.Config{}, n, servers); err != nil {
 			return nil, err
 		}
 	}
@@ -59,24 +61,34 @@ func drain(ctx context.Context, b *suite) ([]figure, error) {
 		atMost("processor time of Redis for 1,000 links", "s", ours.redis.Seconds(), 1.7).against(bare.redis.Seconds()),
 		info("commands in Redis per link, with those in scripts", "", ours.commands),
 		info("script calls per link", "", ours.scripts),
+		info("one more write for each link, processor time of Redis against that of all", "µs", microseconds(ours.write)/1000).against(microseconds(ours.redis) / 1000),
 	}, scripts...), nil
 }
 
-func drainOurs(ctx context.Context, b *suite, n int) (w work, servers int, scripts []figure, err error) {
-	r, err := b.open(simulator.Config{})
+// drainSlow compares both sides when they mostly wait. They have the same concurrency, so
+// that a handler that is late for its next call makes fewer links.
+func drainSlow(ctx context.Context, b *suite) ([]figure, error) {
+	n := pick(b, 2000, 5000, 20_000)
+	ours, _, _, err := drainOurs(ctx, b, answering(), n)
+	if err != nil {
+		return nil, err
+	}
+	bare, err := drainBare(ctx, b, answering(), n, 1)
+	return []figure{
+		atLeast("links", "1/s", ours.perSecond, 1).against(bare.perSecond),
+		info("processor time for 1,000 links", "s", ours.cpu.Seconds()).against(bare.cpu.Seconds()),
+		info("processor time of Redis for 1,000 links", "s", ours.redis.Seconds()).against(bare.redis.Seconds()),
+	}, err
+}
+
+func drainOurs(ctx context.Context, b *suite, cfg simulator.Config, n int) (w work, servers int, scripts []figure, err error) {
+	r, err := b.open(cfg)
 	if err != nil {
 		return w, 0, nil, err
 	}
 	defer r.close()
-	// With a lower threshold, commands within scripts are logged, too, which slows them down.
-	const slow = 3 * time.Millisecond
-	for setting, value := range map[string]string{
-		"slowlog-log-slower-than": strconv.FormatInt(slow.Microseconds(), 10), "slowlog-max-len": "100000",
-		"latency-tracking-info-percentiles": "99.9",
-	} {
-		if err := r.rdb.ConfigSet(ctx, setting, value).Err(); err != nil {
-			return w, 0, nil, err
-		}
+	if err := r.logScripts(ctx); err != nil {
+		return w, 0, nil, err
 	}
 	if err := r.bulk(ctx, r.client, n); err != nil {
 		return w, 0, nil, err
@@ -103,7 +115,10 @@ func drainOurs(ctx context.Context, b *suite, n int) (w work, servers int, scrip
 	if w, err = r.measureWork(ctx, measured, n); err != nil {
 		return w, 0, nil, err
 	}
-	scripts, err = r.scripts(ctx)
+	if scripts, err = r.scripts(ctx); err != nil {
+		return w, 0, nil, err
+	}
+	w.write, err = r.costOfWrites(ctx)
 	return w, servers, scripts, err
 }
 
@@ -157,6 +172,21 @@ func laneServers(rdb redis.UniversalClient, queue string) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+// logScripts has Redis keep what [rig.scripts] reads.
+func (r *rig) logScripts(ctx context.Context) error {
+	// With a lower threshold, commands within scripts are logged, too, which slows them down.
+	const slow = 3 * time.Millisecond
+	for setting, value := range map[string]string{
+		"slowlog-log-slower-than": strconv.FormatInt(slow.Microseconds(), 10), "slowlog-max-len": "100000",
+		"latency-tracking-info-percentiles": "99.9",
+	} {
+		if err := r.rdb.ConfigSet(ctx, setting, value).Err(); err != nil {
+			return err
+		}
+	}
+	return r.rdb.SlowLogReset(ctx).Err()
 }
 
 // scripts returns how long scripts blocked Redis: those of kyclink and of asynq.

@@ -31,6 +31,7 @@ type rig struct {
 	processes []*process
 	dir       string
 	accepted  int
+	signedUp  int
 	outcomes  outcomes
 	last      string // start of the unread results
 }

@@ -15,7 +15,7 @@ func signups() []scenario {
 	return []scenario{
 		{"signup-bulk", "1 process, 50/s, 20,000 waiting bulk requests, one interactive request per second", false, 50 * time.Second, 5 * time.Minute, signupBulk},
 		{"signup-idle", "1 process, 500/s, otherwise idle", true, 40 * time.Second, 3 * time.Minute, signupIdle},
-		{"signup-ways", "1 process, 500/s, otherwise idle; interactive requests by HTTP and by the intake stream in turn", true, 45 * time.Second, 3 * time.Minute, signupWays},
+		{"signup-ways", "1 process, 500/s, otherwise idle; interactive requests by HTTP and by the intake stream in turn", true, 25 * time.Second, 3 * time.Minute, signupWays},
 	}
 }
 
@@ -110,7 +110,7 @@ func signupWays(ctx context.Context, b *suite) ([]figure, error) {
 	byStream := func(ctx context.Context, id string) error {
 		return r.rdb.XAdd(ctx, &redis.XAddArgs{Stream: requestsStream, Values: []string{"application_id", id}}).Err()
 	}
-	took, err := r.arrivals(ctx, pick(b, 200, 600, 4000), 20*time.Millisecond, 80*time.Millisecond, byHTTP, byStream)
+	took, err := r.arrivals(ctx, pick(b, 200, 300, 4000), 20*time.Millisecond, 80*time.Millisecond, byHTTP, byStream)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,8 @@ func (r *rig) arrivals(ctx context.Context, n int, shortest, longest time.Durati
 	}
 	sent := make(map[string]request, n)
 	for i := range n {
-		id, way := fmt.Sprintf("S-%05d", i), i%len(ways)
+		id, way := fmt.Sprintf("S-%05d", r.signedUp), i%len(ways)
+		r.signedUp++
 		sent[id] = request{way, time.Now()}
 		if err := ways[way](ctx, id); err != nil {
 			return nil, err

@@ -9,7 +9,7 @@ import (
 
 func storms() []scenario {
 	return []scenario{
-		{"flapping", "4 processes, 200/s, alternating 10 s outages and 10 s of service", false, 130 * time.Second, 9 * time.Minute, flapping},
+		{"flapping", "4 processes, 200/s, alternating 10 s outages and 10 s of service", false, 90 * time.Second, 9 * time.Minute, flapping},
 		{"storm", "4 processes at 200/s, but FaceKi allows 20/s: 429 with Retry-After", false, 35 * time.Second, 3 * time.Minute,
 			func(ctx context.Context, b *suite) ([]figure, error) { return storm(ctx, b, false) }},
 		{"storm-mute", "the same, without Retry-After", false, 35 * time.Second, 3 * time.Minute,
@@ -25,7 +25,7 @@ func flapping(ctx context.Context, b *suite) ([]figure, error) {
 	}
 	defer r.close()
 	down := startFault("http_503")
-	for range pick(b, 2, 6, 15) {
+	for range pick(b, 2, 4, 15) {
 		for _, turn := range []func(*upstream) error{down, endFault} {
 			if err := turn(r.upstream); err != nil {
 				return nil, err

@@ -9,7 +9,7 @@ import (
 
 func tokens() []scenario {
 	return []scenario{
-		{"token-start", "50 processes start simultaneously", true, 20 * time.Second, 3 * time.Minute, tokenStart},
+		{"token-start", "50 processes start simultaneously", true, 15 * time.Second, 3 * time.Minute, tokenStart},
 		{"token-expiry", "4 processes, 50/s, token lifetime 40 s", false, 65 * time.Second, 3 * time.Minute, tokenExpiry},
 		{"token-refused", "4 processes, 50/s, every token is refused for some time", false, 130 * time.Second, 6 * time.Minute, tokenRefused},
 	}
