@@ -32,8 +32,11 @@ type engine struct {
 	// blocking is for reads that wait. It is rdb if Redis is embedded.
 	blocking redis.UniversalClient
 	stores   *storage.Stores
-	faceki   *faceki.Client
-	closers  []func()
+	// lasting is set if the process goes on until it is stopped, so that it can deliver
+	// callbacks also from an embedded Redis.
+	lasting bool
+	faceki  *faceki.Client
+	closers []func()
 }
 
 // openEngine connects to Redis and FaceKi, or starts the embedded Redis and the simulator.
@@ -139,11 +142,15 @@ func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 // onFull, which may be nil, when it waits for the backlog to shrink.
 func (e *engine) producer(onFull func(*tasks.BacklogError)) *tasks.Client {
 	cfg := tasks.Config{Account: e.cfg.Account, MaxBacklog: int(e.cfg.MaxBacklog), OnFull: onFull, RedirectHosts: e.cfg.RedirectHosts}
-	if !e.cfg.EmbeddedRedis() { // callbacks need a Redis that outlives this process
+	if e.callbacks() {
 		cfg.Callbacks = e.cfg.Callback.Callbacks()
 	}
 	return tasks.NewClient(e.rdb, cfg)
 }
+
+// callbacks reports whether callbacks are possible: they need a Redis that does not end
+// with the last request.
+func (e *engine) callbacks() bool { return e.lasting || !e.cfg.EmbeddedRedis() }
 
 // close closes what was opened, in reverse.
 func (e *engine) close() {

@@ -46,7 +46,7 @@ func (e *engine) newWorker(ctx context.Context, journal worker.Journal, metrics 
 
 // poster returns the sender of callbacks. It is nil if callbacks are off.
 func (e *engine) poster() (worker.Poster, error) {
-	if e.cfg.EmbeddedRedis() || !e.cfg.Callback.Callbacks().On() {
+	if !e.callbacks() || !e.cfg.Callback.Callbacks().On() {
 		return nil, nil //nolint:nilnil // a worker without callbacks
 	}
 	cfg := e.cfg.Callback

@@ -37,6 +37,7 @@ and sometimes fails: for a file of people, or for one person at a time.
 
 Settings are environment variables; docs/settings.md lists them. A trial needs none:
 
+  kyclink dev
   kyclink run FILE -o OUT --simulate`,
 		Version:       version,
 		SilenceErrors: true,
@@ -57,8 +58,8 @@ Settings are environment variables; docs/settings.md lists them. A trial needs n
 	addGroup(root, groupJob, "Do the job:", newRun(), newImport(), newBatch(), newRequest(), newWorker())
 	addGroup(root, groupWatch, "Watch:", newStatus(), newShow(), newAccount(), newAudit())
 	addGroup(root, groupRepair, "Repair:", newFailed(), newHeld(), newCallbacks(), newActions())
-	addGroup(root, groupOperate, "Operate:", newForget(), newKeys(), newVersion())
-	addGroup(root, groupIntegrate, "Integrate:", newServe(), newResults(), newSimulator())
+	addGroup(root, groupOperate, "Operate:", newForget(), newKeys(), newHealth(), newVersion())
+	addGroup(root, groupIntegrate, "Integrate:", newServe(), newResults(), newDev(), newSimulator())
 	// A command that only groups subcommands is not used without one.
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
 	root.SetHelpCommand(newHelp())

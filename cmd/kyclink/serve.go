@@ -23,6 +23,7 @@ import (
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/logging"
+	"github.com/kyclink/kyclink/internal/monitor"
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
@@ -74,6 +75,21 @@ On SIGINT or SIGTERM, the server answers the requests that it has received, and 
 
 // serve serves the API at l, and health and metrics at watched, which may be nil.
 func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
+	o := e.newOps(struct {
+		*account.Reader
+		*fleet.Member
+	}{e.stores.Account, e.stores.Fleet})
+	defer e.serveOps(ctx, watched, o, func() error {
+		if ctx.Err() != nil {
+			return errors.New("stopping")
+		}
+		return nil
+	})()
+	return e.serveAPI(ctx, l, o)
+}
+
+// serveAPI serves the API and the console at l.
+func (e *engine) serveAPI(ctx context.Context, l net.Listener, o *monitor.Server) error {
 	var certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	if cfg := e.cfg.API; cfg.TLS() {
 		c, err := api.LoadCertificate(cfg.TLSCert, cfg.TLSKey, e.log)
@@ -95,10 +111,6 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	// Commands of concurrent requests share round trips to Redis.
 	batched := *e
 	batched.rdb = pipelined(e.rdb)
-	o := e.newOps(struct {
-		*account.Reader
-		*fleet.Member
-	}{e.stores.Account, e.stores.Fleet})
 	ping, err := e.ping()
 	if err != nil {
 		return err
@@ -117,12 +129,6 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 		Keys: keys, Audit: trail, MaxBody: int64(e.cfg.API.MaxBody), Log: e.log, Meter: o, Console: pages,
 	})
 	e.log.Info("listening", zap.String("address", l.Addr().String()), zap.Bool("tls", e.cfg.API.TLS()), zap.String("account", e.cfg.Account))
-	defer e.serveOps(ctx, watched, o, func() error {
-		if ctx.Err() != nil {
-			return errors.New("stopping")
-		}
-		return nil
-	})()
 	return a.Serve(ctx, l, certificate)
 }
 

@@ -17,7 +17,8 @@ func newSimulator() *cobra.Command {
 		Short: "Simulate FaceKi, for tests and trials",
 		Long: `Simulate FaceKi's API, which has no sandbox. The simulator creates links that nobody can
 open, and injects the faults of its script. Give a script with --script, or PUT one to
-/_simulator/script at run time. GET /_simulator/state shows what it has received.
+/_simulator/script at run time; PUT /_simulator/faults/NAME sets one by name: off, some,
+outage or no-credit. GET /_simulator/state shows what it has received.
 
 Anyone who can reach the simulator can change its script: keep it on a loopback address.`,
 		Example: `  kyclink simulator --listen 127.0.0.1:8888

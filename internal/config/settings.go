@@ -65,7 +65,7 @@ type group struct {
 var settings = []group{
 	{"Redis", []Setting{
 		{Name: "KYCLINK_REDIS_URL", File: true, Text: "The Redis that all processes share, such as `redis://user:password@host:6379/0`; " +
-			"`rediss://` for TLS. Required, except in `run`, which uses an embedded Redis without it."},
+			"`rediss://` for TLS. Required, except in `run`, which uses an embedded Redis without it, and in `dev`, which always does."},
 		{Name: "KYCLINK_REDIS_MODE", Text: "`single`; `sentinel`, with `redis://host:26379/0?master_name=NAME&addr=host2:26379` " +
 			"(a user before the `@` is the sentinels' own, `username=` and `password=` are Redis'); or `cluster`, with `redis://host:6379?addr=host2:6379`."},
 		{Name: "KYCLINK_REDIS_ALLOW_EVICTION", Default: "false", Text: "Start although Redis' `maxmemory-policy` allows it to evict keys. Requests can be lost."},
@@ -108,14 +108,14 @@ var settings = []group{
 		{Name: "KYCLINK_CALLBACK_PROXY", File: true, Text: "HTTP proxy for callbacks, such as `http://proxy.example:3128`. The proxy resolves names and must refuse private addresses."},
 	}},
 	{"HTTP servers", []Setting{
-		{Name: "KYCLINK_LISTEN", Text: "Address of the HTTP API of `serve`; `:8080` is every address of the machine."},
-		{Name: "KYCLINK_OPS_LISTEN", Text: "Address of health and metrics of `worker` and `serve`. If the default is in use, the process starts without them."},
+		{Name: "KYCLINK_LISTEN", Text: "Address of the HTTP API of `serve` and `dev`; `:8080` is every address of the machine."},
+		{Name: "KYCLINK_OPS_LISTEN", Text: "Address of health and metrics of `worker`, `serve` and `dev`. `health` asks there. If the default is in use, the process starts without them."},
 		{Name: "KYCLINK_TLS_CERT", Text: "PEM file with the certificate of `serve`. It is read again when it changes. Without it, put a proxy that terminates TLS in front."},
 		{Name: "KYCLINK_TLS_KEY", Text: "PEM file with the certificate's key. Set both or neither."},
 		{Name: "KYCLINK_MAX_BODY", Text: "Limit on a batch that is sent over HTTP; a number with `KiB`, `MiB` or `GiB`."},
 	}},
 	{"Logs", []Setting{
-		{Name: "KYCLINK_LOG_LEVEL", Default: "info (`warn` in `run`)", Text: "`debug`, `info`, `warn` or `error`. Logs go to standard error."},
+		{Name: "KYCLINK_LOG_LEVEL", Default: "info (`warn` in `run`, `error` in `dev`)", Text: "`debug`, `info`, `warn` or `error`. Logs go to standard error."},
 		{Name: "KYCLINK_LOG_FORMAT", Default: "json (`console` on a terminal)", Text: "`json` or `console`."},
 	}},
 }

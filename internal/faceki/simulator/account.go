@@ -21,6 +21,7 @@ type account struct {
 
 	mu           sync.Mutex
 	script       Script
+	preset       Preset        // "" with a script that was set otherwise
 	limiter      *rate.Limiter // nil: no limit
 	credit       *int          // remaining links; nil: unlimited
 	released     chan struct{} // closed when hanging calls may continue
@@ -93,7 +94,7 @@ func (a *account) SetScript(script Script) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.script, a.limiter, a.credit = script, nil, nil
+	a.script, a.preset, a.limiter, a.credit = script, "", nil, nil
 	if l := script.RateLimit; l != nil {
 		a.limiter = rate.NewLimiter(rate.Limit(l.PerSecond), l.Burst)
 	}
@@ -137,7 +138,7 @@ func (a *account) reset() error {
 	a.applications, a.ids = make(map[string]*application), nil
 	a.calls = callLog{limit: a.cfg.KeepCalls}
 	a.mu.Unlock()
-	return a.SetScript(a.cfg.Script)
+	return a.Switch(NoFaults)
 }
 
 // issueToken returns a new token if the credentials are correct.

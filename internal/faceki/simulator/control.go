@@ -51,6 +51,7 @@ func (s *Simulator) handleControl() {
 	s.mux.HandleFunc("GET /_simulator/script", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, s.Script())
 	})
+	s.handleFaults()
 	s.mux.HandleFunc("GET /_simulator/links", func(w http.ResponseWriter, r *http.Request) {
 		if id := r.URL.Query().Get("application_id"); id != "" {
 			writeJSON(w, http.StatusOK, s.Application(id))
@@ -80,6 +81,32 @@ func (s *Simulator) handleControl() {
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusNotFound, map[string]string{"message": "no such path"})
 	})
+}
+
+// handleFaults registers the endpoints that switch between presets.
+func (s *Simulator) handleFaults() {
+	s.mux.HandleFunc("GET /_simulator/faults", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, inEffect(s.Preset()))
+	})
+	s.mux.HandleFunc("PUT /_simulator/faults/{preset}", func(w http.ResponseWriter, r *http.Request) {
+		p, err := ParsePreset(r.PathValue("preset"))
+		if err == nil {
+			err = s.Switch(p)
+		}
+		if err != nil {
+			writeJSON(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
+			return
+		}
+		writeJSON(w, http.StatusOK, inEffect(p))
+	})
+}
+
+// inEffect describes the preset in effect.
+func inEffect(p Preset) map[string]string {
+	if p == "" {
+		return map[string]string{"faults": "script", "means": "see /_simulator/script"}
+	}
+	return map[string]string{"faults": string(p), "means": p.Describe()}
 }
 
 func readJSON(r *http.Request, to any) error {

@@ -14,6 +14,8 @@
 //	GET  /_simulator/links?after=N&limit=N       Applications, in order of their first call
 //	GET  /_simulator/calls?after=N&limit=N       Calls, in order of arrival
 //	GET  /_simulator/script, PUT                 Script
+//	GET  /_simulator/faults                      the preset in effect
+//	PUT  /_simulator/faults/NAME                 switches to a Preset
 //	POST /_simulator/credit {"add":100}          adds credit
 //	POST /_simulator/revoke                      invalidates all tokens issued so far
 //	POST /_simulator/release                     lets hanging calls continue

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/fixture"
+)
+
+// trial is a running kyclink dev.
+type trial struct {
+	serving
+	control string // the simulator's URL
+}
+
+func startDev(t *testing.T, settings []string, args ...string) trial {
+	t.Helper()
+	d := trial{serving: serving{process: start(t, append([]string{"KYCLINK_LISTEN=127.0.0.1:0"}, settings...), append([]string{"dev"}, args...)...)}}
+	fixture.Eventually(t, "it says how to stop it", func() bool { return strings.Contains(d.stdout.String(), "Ctrl-C") || over(d.process) })
+	text := d.stdout.String()
+	for _, part := range []struct {
+		pattern string
+		to      *string
+	}{
+		{`console +http://([^/]+)/`, &d.addr}, {`API key +(\S+)`, &d.key}, {`PUT (http://[^/]+)/_simulator`, &d.control},
+	} {
+		m := regexp.MustCompile(part.pattern).FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("no %s in:\n%s%s", part.pattern, text, d.stderr.String())
+		}
+		*part.to = m[1]
+	}
+	return d
+}
+
+// The printed commands work as they are, nothing is logged, and the data is there again
+// after a stop. Settings of real services are not used.
+func TestDev_WorksAsItsFirstScreenSays(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("curl is not installed")
+	}
+	data := filepath.Join(t.TempDir(), "data")
+	d := startDev(t, []string{"KYCLINK_REDIS_URL=redis://:hunter2@127.0.0.1:1/0", "FACEKI_CLIENT_SECRET=hunter2"}, "--data", data, "--sample")
+	commands := regexp.MustCompile(`(?m)^  ((?:curl|printf) .*)$`).FindAllStringSubmatch(d.stdout.String(), -1)
+	wants := []string{`"status":"created"`, `"url":"https://simulator.invalid/`, `"accepted":2`, `"faults":"outage"`}
+	if len(commands) != len(wants) {
+		t.Fatalf("%d commands:\n%s", len(commands), d.stdout.String())
+	}
+	for i, want := range wants {
+		out, err := exec.Command("bash", "-c", commands[i][1]).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v, want %s in:\n%s", commands[i][1], err, want, out)
+		}
+	}
+	if status, page := look(t, "http://"+d.addr+"/"); status != http.StatusOK || !strings.Contains(page, "API key") {
+		t.Errorf("the console: %d", status)
+	}
+	fixture.Eventually(t, "the gate closes", func() bool {
+		_, account := d.ask(http.DefaultClient, "GET", "http://"+d.addr+"/v1/account", "")
+		return strings.Contains(account, `"state":"closed","reason":"outage"`)
+	})
+	d.signal(syscall.SIGINT)
+	if code := d.exit(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if log := d.stderr.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, "ignores KYCLINK_REDIS_URL, FACEKI_CLIENT_SECRET") || strings.Contains(log, "hunter2") {
+		t.Errorf("it printed:\n%s", log)
+	}
+
+	again := startDev(t, nil, "--data", data)
+	if again.key != d.key {
+		t.Error("the API key has changed")
+	}
+	for path, want := range map[string]string{"links/A-1001": `"status":"created"`, "links/SPRING-2000": `"batch":"spring"`} {
+		if status, body := again.ask(http.DefaultClient, "GET", "http://"+again.addr+"/v1/"+path, ""); status != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s after a restart: %d %s", path, status, body)
+		}
+	}
+	if code, _, stderr := kyclink(t, nil, "dev", "--data", data); code != 1 || !strings.Contains(stderr, "another process uses") {
+		t.Errorf("a second process with the same data: exit code %d:\n%s", code, stderr)
+	}
+}
+
+func TestDev_RefusesWrongUse(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args string
+		says string
+	}{
+		{"--faults=on", "use off, some, outage or no-credit"},
+		{"--faults outage", "write --faults=outage"},
+		{"now", `unexpected argument "now"`},
+	} {
+		if code, _, stderr := kyclink(t, nil, append([]string{"dev"}, strings.Fields(tt.args)...)...); code != exitUsage || !strings.Contains(stderr, tt.says) {
+			t.Errorf("%s: exit code %d, want %q in:\n%s", tt.args, code, tt.says, stderr)
+		}
+	}
+	data := t.TempDir()
+	write(t, filepath.Join(data, "redis.json.gz"), "nonsense")
+	if code, _, stderr := kyclink(t, []string{"KYCLINK_LISTEN=127.0.0.1:0"}, "dev", "--data", data); code != 1 || !strings.Contains(stderr, "remove it to begin without its data") {
+		t.Errorf("with broken data: exit code %d:\n%s", code, stderr)
+	}
+	if got := read(t, filepath.Join(data, "redis.json.gz")); got != "nonsense" {
+		t.Error("the broken data was replaced")
+	}
+}
