@@ -1,5 +1,5 @@
 # The everyday commands; `make` alone lists them. Tools are installed in .bin/, except
-# by test-needs, systemd and chromium.
+# by test-needs, systemd, promtool and chromium.
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION   := v1.9.0
@@ -52,7 +52,7 @@ screenshots: test-needs chromium ## write pictures of all pages of the operator 
 # deploy is a module of its own: what its tests need (Helm, types of Kubernetes) stays out
 # of the program. It takes two minutes the first time, and half of one after that.
 .PHONY: test-deploy
-test-deploy: build test-needs systemd ## test the chart, the compose file and the units of systemd, without a cluster
+test-deploy: build test-needs systemd promtool ## test the chart, the compose file and the units of systemd, without a cluster
 	cd deploy && GOGC=400 go test -count=1 -vet=off -timeout=20m ./...
 
 # Measures bin/kyclink. bin/bench is built because a program under go run does not
@@ -153,6 +153,18 @@ systemd:
 	  $(apt_install) systemd >/dev/null; \
 	else \
 	  echo 'install systemd, then run make test-deploy again: apt-get is not available' >&2; \
+	  exit 1; \
+	fi
+
+# promtool, for the tests of queries of Prometheus.
+.PHONY: promtool
+promtool:
+	@if command -v promtool >/dev/null; then exit 0; fi; \
+	if command -v apt-get >/dev/null; then \
+	  echo "installing for the tests: prometheus"; \
+	  $(apt_install) prometheus >/dev/null; \
+	else \
+	  echo 'install prometheus, which contains promtool, then run make test-deploy again: apt-get is not available' >&2; \
 	  exit 1; \
 	fi
 

@@ -12,6 +12,7 @@
 {{- if and $v.route.enabled (not $v.route.parentRefs) }}{{ fail "route.parentRefs is empty; name the Gateway that the route belongs to" }}{{ end -}}
 {{- if $v.worker.autoscaling.enabled -}}
 {{- if not $v.worker.autoscaling.prometheus }}{{ fail "worker.autoscaling.prometheus is missing; set it to the URL of Prometheus" }}{{ end -}}
+{{- if not $v.serviceMonitor.enabled }}{{ fail "worker.autoscaling needs serviceMonitor.enabled; its query reads the metrics by the labels that the ServiceMonitor gives them" }}{{ end -}}
 {{- if not (regexMatch "^[0-9]+$" (default "auto" $v.settings.KYCLINK_CONCURRENCY)) }}{{ fail "worker.autoscaling needs a number in settings.KYCLINK_CONCURRENCY; with auto, a worker makes as many calls as the rate permits, and more workers make no more" }}{{ end -}}
 {{- if gt (int $v.worker.autoscaling.minReplicas) (int $v.worker.autoscaling.maxReplicas) }}{{ fail (printf "worker.autoscaling.minReplicas is %d, which is more than maxReplicas, %d; lower it" (int $v.worker.autoscaling.minReplicas) (int $v.worker.autoscaling.maxReplicas)) }}{{ end -}}
 {{- end -}}

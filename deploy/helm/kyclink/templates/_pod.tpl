@@ -27,8 +27,8 @@ tolerations:
 {{- end -}}
 
 {{- define "kyclink.spread" -}}
-{{- with .root.Values.topologySpread }}
-{{- if .enabled }}
+{{- with .root.Values.topologySpread -}}
+{{- if .enabled -}}
 topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: {{ .topologyKey }}
