@@ -1,12 +1,15 @@
 package deploy
 
 import (
+	"bufio"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -86,8 +89,46 @@ func TestCompose_EnvironmentsStartTheProgram(t *testing.T) {
 			env := resolved(s)
 			redis := startRedis(t, p.Configs["redis"].Content)
 			env["KYCLINK_REDIS_URL"] = strings.Replace(env["KYCLINK_REDIS_URL"], "@redis:6379/", "@"+redis+"/", 1)
-			process{s.Command, env}.expectReady(t, "/readyz")
+			process{s.Command, env}.expectReady(t, "/readyz", func(address string) {
+				_, port, _ := net.SplitHostPort(address)
+				expectHealthy(t, s, "KYCLINK_OPS_LISTEN=:"+port)
+			})
 		})
+	}
+}
+
+func TestCompose_SimulatorIsHealthy(t *testing.T) {
+	t.Parallel()
+	p, err := project(t, dotEnv(), "try")
+	must(t, err)
+	s := p.Services["simulator"]
+	replace := func(args []string, address string) []string {
+		for i, arg := range args {
+			args[i] = strings.NewReplacer("0.0.0.0:8888", address, "127.0.0.1:8888", address).Replace(arg)
+		}
+		return args
+	}
+	cmd := process{replace(s.Command, "127.0.0.1:0"), nil}.command(t)
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	defer func() {
+		must(t, cmd.Process.Signal(syscall.SIGTERM))
+		must(t, cmd.Wait())
+	}()
+	url, err := bufio.NewReader(stdout).ReadString('\n')
+	must(t, err)
+	s.HealthCheck.Test = replace(s.HealthCheck.Test, strings.TrimPrefix(strings.TrimSpace(url), "http://"))
+	expectHealthy(t, s)
+}
+
+// expectHealthy runs the health check of a service's container with more variables.
+func expectHealthy(t *testing.T, s types.ServiceConfig, env ...string) {
+	t.Helper()
+	check := process{s.HealthCheck.Test[2:], nil}.command(t)
+	check.Env = append(check.Env, env...)
+	if out, err := check.CombinedOutput(); err != nil {
+		t.Errorf("the health check of %s: %v\n%s", s.Name, err, out)
 	}
 }
 

@@ -59,8 +59,9 @@ func (p process) command(t *testing.T) *exec.Cmd {
 }
 
 // expectReady starts a process, waits until it is ready at path of its health and metrics,
-// and stops it. It must end with code 0, and warn of nothing but unencrypted connections.
-func (p process) expectReady(t *testing.T, path string) {
+// calls each of then with their address, and stops it. It must end with code 0, and warn of
+// nothing but unencrypted connections.
+func (p process) expectReady(t *testing.T, path string, then ...func(address string)) {
 	t.Helper()
 	cmd := p.command(t)
 	stderr, err := cmd.StderrPipe()
@@ -83,6 +84,9 @@ func (p process) expectReady(t *testing.T, path string) {
 		}
 		if line.Ops != "" {
 			awaitOK(t, "http://"+line.Ops+path)
+			for _, do := range then {
+				do(line.Ops)
+			}
 			must(t, cmd.Process.Signal(syscall.SIGTERM))
 			stopping = true
 		}
