@@ -50,7 +50,7 @@ screenshots: test-needs chromium ## write pictures of all pages of the operator 
 	go test -count=1 -timeout=15m -tags=browser,screenshots ./internal/browsertest -screenshots=$(CURDIR)/screenshots
 
 # deploy is a module of its own: what its tests need (Helm, types of Kubernetes) stays out
-# of the program. It takes two minutes the first time, and half of one after that.
+# of the program. Compiling them takes two minutes of a processor, the first time.
 .PHONY: test-deploy
 test-deploy: build test-needs systemd promtool ## test the chart, the compose file and the units of systemd, without a cluster
 	cd deploy && GOGC=400 go test -count=1 -vet=off -timeout=20m ./...
