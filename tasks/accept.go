@@ -23,6 +23,7 @@ type target struct {
 	chunk    int       // or noChunk
 	notAfter time.Time // of the batch; zero if it has none
 	by       string    // the ID of the caller
+	trace    string    // the stored context of requests without a batch; "" for none
 }
 
 // step is one atomic step: rows and where they go.

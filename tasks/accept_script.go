@@ -155,7 +155,7 @@ func encodeChunk(rows []chunkRow) (text []byte, joined int) {
 // content returns the stored part of a row.
 func content(into target, row Row) request.Content {
 	c := row.Request.content()
-	c.By = into.by
+	c.By, c.Trace = into.by, into.trace
 	if into.batch != 0 {
 		c.Row = row.Number
 	}

@@ -83,6 +83,14 @@ type Result struct {
 // returns another error, the numbers do not increase, Redis fails or ctx ends. Rows that
 // have been accepted by then stay accepted.
 func (c *Client) EnqueueAll(ctx context.Context, batch Batch, rows iter.Seq2[Row, error], done func(Result)) error {
+	ctx, span := c.startAccept(ctx)
+	defer span.End()
+	err := c.enqueueAll(ctx, batch, rows, done)
+	span.Failed(err, ReasonOf(err))
+	return err
+}
+
+func (c *Client) enqueueAll(ctx context.Context, batch Batch, rows iter.Seq2[Row, error], done func(Result)) error {
 	open, err := c.openBatch(ctx, batch)
 	if err != nil {
 		return err

@@ -152,7 +152,7 @@ func (c *Client) acceptChunk(ctx context.Context, into openBatch, chunk *chunk) 
 		for i, r := range pending {
 			rows[i] = r.Row
 		}
-		all, err := c.acceptAll(ctx, target{into.number, chunk.number, into.notAfter, c.caller.ID}, written, rows)
+		all, err := c.acceptAll(ctx, target{batch: into.number, chunk: chunk.number, notAfter: into.notAfter, by: c.caller.ID}, written, rows)
 		if err != nil {
 			return err
 		}

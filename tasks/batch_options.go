@@ -88,7 +88,7 @@ func (c *Client) openBatch(ctx context.Context, batch Batch) (openBatch, error) 
 		due = strconv.FormatInt(given.NotAfter.UnixMilli(), 10)
 	}
 	reply, err := openBatchScript.Run(ctx, c.rdb, []string{c.keys.Tag()}, lua.Args{
-		"name": batch.Name, "options": text, "not_after": due, "api_key": c.caller.ID,
+		"name": batch.Name, "options": text, "not_after": due, "api_key": c.caller.ID, "trace": c.tracer.Stored(ctx),
 	}).StringSlice()
 	if err != nil {
 		return openBatch{}, fmt.Errorf("open batch %q: %w", batch.Name, err)

@@ -14,10 +14,12 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kyclink/kyclink/internal/batchname"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/tracing"
 )
 
 // Config configures a [Client]. The zero value is usable.
@@ -37,6 +39,10 @@ type Config struct {
 	// OnFull is called several times a second, possibly concurrently, while
 	// [Client.EnqueueAll] waits because a lane's backlog is full.
 	OnFull func(*BacklogError)
+	// TracerProvider receives a span for each call that accepts requests. If it is sampled,
+	// its context is stored with the requests, and workers continue the trace. nil: none is
+	// made or stored.
+	TracerProvider trace.TracerProvider
 }
 
 // Client accepts requests and reads their state. It is safe for concurrent use.
@@ -51,6 +57,7 @@ type Client struct {
 
 	destinations destinations
 	caller       Caller
+	tracer       *tracing.Tracer // nil: no spans
 }
 
 // NewClient returns a client that uses rdb and does not close it.
@@ -71,6 +78,7 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 		now:    time.Now,
 
 		destinations: destinations{cfg.Callbacks, []redirectHosts{{cfg.RedirectHosts, "KYCLINK_REDIRECT_HOSTS"}}},
+		tracer:       tracing.New(cfg.TracerProvider),
 	}
 }
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"slices"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/tracing"
 )
 
 // concurrentDispatches is the number of tasks that EnqueueEach enqueues at a time.
@@ -37,7 +39,16 @@ func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 	if err := req.check(c.destinations); err != nil {
 		return Link{}, err
 	}
-	results, err := c.acceptAll(ctx, target{chunk: noChunk, by: c.caller.ID}, nil, []Row{{Request: req}})
+	ctx, span := c.startAccept(ctx)
+	defer span.End()
+	span.Lane(string(req.Lane))
+	link, err := c.enqueue(ctx, req)
+	span.Failed(err, ReasonOf(err))
+	return link, err
+}
+
+func (c *Client) enqueue(ctx context.Context, req Request) (Link, error) {
+	results, err := c.acceptAll(ctx, c.single(ctx), nil, []Row{{Request: req}})
 	if err != nil {
 		return Link{}, err
 	}
@@ -47,15 +58,29 @@ func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 	return c.dispatch(ctx, results[0].record)
 }
 
+// startAccept starts the span in which requests are accepted.
+func (c *Client) startAccept(ctx context.Context) (context.Context, tracing.Span) {
+	return c.tracer.Start(ctx, "accept", trace.SpanKindProducer)
+}
+
+// single is the target of requests that are not rows of a batch, accepted in the span of ctx.
+func (c *Client) single(ctx context.Context) target {
+	return target{chunk: noChunk, by: c.caller.ID, trace: c.tracer.Stored(ctx)}
+}
+
 // EnqueueEach is [Client.Enqueue] for many requests, in far fewer round trips: it
 // accepts 100 requests in one step. The answers are in the order of reqs. An error means
 // that something other than a request failed: any of the requests may have been
 // accepted, and all can be repeated.
 func (c *Client) EnqueueEach(ctx context.Context, reqs []Request) ([]Answer, error) {
+	ctx, span := c.startAccept(ctx)
+	defer span.End()
+	span.Requests(len(reqs))
 	answers := make([]Answer, len(reqs))
 	for from := 0; from < len(reqs); from += order.ChunkRows {
 		to := min(from+order.ChunkRows, len(reqs))
 		if err := c.enqueueEach(ctx, reqs[from:to], answers[from:to]); err != nil {
+			span.Failed(err, "")
 			return nil, err
 		}
 	}
@@ -78,7 +103,7 @@ func (c *Client) enqueueEach(ctx context.Context, reqs []Request, answers []Answ
 				rows[n].Request.Lane = Interactive
 			}
 		}
-		all, err := c.acceptAll(ctx, target{chunk: noChunk, by: c.caller.ID}, nil, rows)
+		all, err := c.acceptAll(ctx, c.single(ctx), nil, rows)
 		if err != nil {
 			return err
 		}

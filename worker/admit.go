@@ -11,7 +11,6 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 const (
@@ -40,7 +39,6 @@ type admitter struct {
 	limit    *limit
 	release  *releaser
 	retry    *retrier
-	meter    Meter
 }
 
 // line is where the turns of one lane wait to ask.
@@ -62,18 +60,14 @@ func newLine() *line {
 // admit waits until the turn may be called, or needs no call. The error is what the
 // handler returns. A turn that was released to another process has the answer Wait.
 func (a *admitter) admit(ctx context.Context, turn request.Ref) (attempt.Decision, error) {
-	taken := time.Now()
 	answer, err := a.ask(ctx, turn)
 	switch {
 	case err != nil:
 		return answer, err
 	case answer.Verdict == attempt.Wait:
 		return answer, a.release.release(ctx, turn)
-	case answer.Verdict == attempt.Call:
-		if answer.Wait > 0 {
-			<-time.After(answer.Wait) // until the moment of the grant, some 20 ms at most
-		}
-		a.meter.Admitted(tasks.Lane(answer.Attempt.Lane), time.Since(taken))
+	case answer.Verdict == attempt.Call && answer.Wait > 0:
+		<-time.After(answer.Wait) // until the moment of the grant, some 20 ms at most
 	}
 	return answer, nil
 }

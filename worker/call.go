@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/attempt"
@@ -17,6 +18,7 @@ import (
 type caller struct {
 	upstream upstream
 	limit    *limit
+	observe  *attemptObserver
 	log      *zap.Logger
 }
 
@@ -31,11 +33,14 @@ type result struct {
 // send sends the one call of an attempt.
 func (c *caller) send(ctx context.Context, answer attempt.Decision) result {
 	r := result{attempt: answer.Attempt, probe: answer.Probe}
+	ctx, span := c.observe.tracer.Start(ctx, "call", trace.SpanKindClient)
+	defer span.End()
 	begun := time.Now()
 	// A call in flight is finished: interrupting it would make its outcome uncertain.
 	r.link, r.fault = c.createLink(context.WithoutCancel(ctx), r.attempt)
 	r.attempt.Took = time.Since(begun)
 	c.limit.end(r.attempt.Took, r.fault)
+	span.Outcome(outcomeOf(r.fault))
 	failpoint.Hit("called")
 	return r
 }

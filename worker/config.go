@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/tasks"
@@ -30,7 +31,7 @@ type Config struct {
 	// event; nil: the worker's own client. Each occupies a connection all the time; a worker
 	// has up to five.
 	Blocking redis.UniversalClient
-	// Telemetry receives logs and metrics.
+	// Telemetry receives logs, metrics and traces.
 	Telemetry Telemetry
 }
 
@@ -121,7 +122,7 @@ type Journal interface {
 	Write(ctx context.Context, record []byte) error
 }
 
-// Telemetry receives logs and metrics.
+// Telemetry receives logs, metrics and traces.
 type Telemetry struct {
 	// Log receives a line for each attempt that ends a request; nil: nothing is logged.
 	Log *zap.Logger
@@ -131,17 +132,22 @@ type Telemetry struct {
 	Limited *zap.Logger
 	// Meter records metrics; nil: none are recorded.
 	Meter Meter
+	// TracerProvider receives spans of attempts and callbacks; nil: none are made.
+	TracerProvider trace.TracerProvider
 }
 
-// Meter records worker metrics. Many goroutines call it; it must not block.
+// Meter records worker metrics. Many goroutines call it; it must not block. The span of an
+// attempt is in the context, if there is one.
 type Meter interface {
 	// Admitted records a call that was admitted, and how long its request waited in
 	// this process.
-	Admitted(lane tasks.Lane, wait time.Duration)
+	Admitted(ctx context.Context, lane tasks.Lane, wait time.Duration)
 	// Attempt records a call that was sent and has ended. The outcome is "created",
 	// "no_link", or "unknown" if a link may have been made; reason is that of the fault, ""
 	// if a link was made.
-	Attempt(lane tasks.Lane, outcome, reason string, took time.Duration)
+	Attempt(ctx context.Context, lane tasks.Lane, outcome, reason string, took time.Duration)
+	// Created records a link that was made, and how long ago its request was accepted.
+	Created(ctx context.Context, lane tasks.Lane, after time.Duration)
 	// Recovered records what the recovery repaired or removed: n of one kind.
 	Recovered(kind string, n int)
 }
@@ -149,9 +155,10 @@ type Meter interface {
 // noMeter records nothing.
 type noMeter struct{}
 
-func (noMeter) Admitted(tasks.Lane, time.Duration)                {}
-func (noMeter) Attempt(tasks.Lane, string, string, time.Duration) {}
-func (noMeter) Recovered(string, int)                             {}
+func (noMeter) Admitted(context.Context, tasks.Lane, time.Duration)                {}
+func (noMeter) Attempt(context.Context, tasks.Lane, string, string, time.Duration) {}
+func (noMeter) Created(context.Context, tasks.Lane, time.Duration)                 {}
+func (noMeter) Recovered(string, int)                                              {}
 
 func (c Config) withDefaults() Config {
 	setDefault(&c.Calls.Concurrency, 10)

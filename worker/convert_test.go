@@ -94,16 +94,16 @@ type countingMeter struct {
 	attempts []string
 }
 
-func (m *countingMeter) Attempt(lane tasks.Lane, outcome, reason string, took time.Duration) {
+func (m *countingMeter) Attempt(_ context.Context, lane tasks.Lane, outcome, reason string, took time.Duration) {
 	m.attempts = append(m.attempts, string(lane)+" "+outcome+" "+reason+" "+took.String())
 }
 
 func TestMeter_CountsOnlyCallsThatWereSent(t *testing.T) {
 	meter := &countingMeter{}
-	r := &resultRecorder{meter: meter}
+	o := newAttemptObserver(Telemetry{Meter: meter})
 	a := attempt.Attempt{Record: request.Record{Lane: request.Bulk}, Took: time.Second}
 	for _, f := range []*fault.Fault{nil, {Kind: fault.Lost}, {Kind: fault.Unavailable}, {Kind: fault.Interrupted}} {
-		r.count(a, f)
+		o.attempted(t.Context(), a, f, request.Queued)
 	}
 	want := []string{"bulk created  1s", "bulk unknown connection 1s", "bulk no_link upstream_unavailable 1s"}
 	if !reflect.DeepEqual(meter.attempts, want) {

@@ -31,6 +31,7 @@ type pipeline struct {
 	record     *resultRecorder
 	settle     *settler
 	quarantine *quarantiner
+	observe    *attemptObserver
 	log        *zap.Logger
 }
 
@@ -75,6 +76,7 @@ func (p *pipeline) processUntil(ctx context.Context, turn request.Ref, called fu
 
 	for renewed := false; ; {
 		// Admit.
+		taken := time.Now()
 		answer, err := p.admit.admit(ctx, turn)
 		if err != nil {
 			return err
@@ -84,12 +86,14 @@ func (p *pipeline) processUntil(ctx context.Context, turn request.Ref, called fu
 		}
 		failpoint.Hit("admitted")
 		called()
+		attempted, span := p.observe.admitted(ctx, answer.Attempt, taken)
 
 		// Call.
-		result := p.call.send(ctx, answer)
+		result := p.call.send(attempted, answer)
 
 		// Record.
-		outcome, err := p.record.result(ctx, result, renewed)
+		outcome, err := p.record.result(attempted, result, renewed)
+		p.observe.ended(span, result.fault)
 
 		// Settle.
 		again, err := p.settle.called(turn, outcome, err)

@@ -4,13 +4,14 @@ import (
 	"context"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/lifecycle"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/tasks"
+	"github.com/kyclink/kyclink/internal/tracing"
 )
 
 // results records how attempts end. Both methods return the state of the request after
@@ -31,7 +32,7 @@ type resultRecorder struct {
 	results  results
 	life     *lifecycle.Lifecycle
 	policy   policy
-	meter    Meter
+	observe  *attemptObserver
 	activity activityCounter
 	log      *zap.Logger // one line per attempt
 	limited  *zap.Logger
@@ -49,6 +50,8 @@ type outcome struct {
 // its access token before. An error means that the process ends before the result could be
 // recorded.
 func (r *resultRecorder) result(ctx context.Context, c result, renewed bool) (outcome, error) {
+	ctx, span := r.observe.tracer.Start(ctx, "record", trace.SpanKindInternal)
+	defer span.End()
 	var state request.State
 	if c.fault == nil {
 		err := r.life.Persist(ctx, func(ctx context.Context) (err error) {
@@ -56,7 +59,8 @@ func (r *resultRecorder) result(ctx context.Context, c result, renewed bool) (ou
 			return err
 		})
 		r.countActivity(state, nil, err)
-		r.logAttempt(c.attempt, state, nil, err)
+		r.logAttempt(ctx, c.attempt, state, nil, err)
+		span.Failed(err, "")
 		return outcome{ended: true}, err
 	}
 
@@ -70,7 +74,8 @@ func (r *resultRecorder) result(ctx context.Context, c result, renewed bool) (ou
 		return err
 	})
 	r.countActivity(state, c.fault, err)
-	r.logAttempt(c.attempt, state, c.fault, err)
+	r.logAttempt(ctx, c.attempt, state, c.fault, err)
+	span.Failed(err, "")
 	return outcome{
 		ended:   state != request.Queued,
 		atOnce:  renew || decision.Action == attempt.Requeue,
@@ -118,21 +123,9 @@ func (r *resultRecorder) countActivity(state request.State, f *fault.Fault, err 
 	}
 }
 
-// count records the metrics of an attempt, unless its call was not sent.
-func (r *resultRecorder) count(a attempt.Attempt, f *fault.Fault) {
-	outcome, reason := fault.LabelCreated, ""
-	if f != nil {
-		if f.Scope() == fault.Ourselves {
-			return
-		}
-		outcome, reason = f.Outcome().Label(), string(f.Reason())
-	}
-	r.meter.Attempt(tasks.Lane(a.Lane), outcome, reason, a.Took)
-}
-
 // logAttempt logs and counts an attempt.
-func (r *resultRecorder) logAttempt(a attempt.Attempt, state request.State, f *fault.Fault, err error) {
-	r.count(a, f)
+func (r *resultRecorder) logAttempt(ctx context.Context, a attempt.Attempt, state request.State, f *fault.Fault, err error) {
+	r.observe.attempted(ctx, a, f, state)
 	if f == nil && err == nil && !r.log.Core().Enabled(zap.DebugLevel) {
 		return
 	}
@@ -140,6 +133,9 @@ func (r *resultRecorder) logAttempt(a attempt.Attempt, state request.State, f *f
 		state = "superseded"
 	}
 	fields := append(fieldsOf(a.Record), zap.Int("attempt", a.Attempts), zap.String("status", string(state)), zap.Duration("took", a.Took))
+	if id := tracing.TraceID(ctx); id != "" {
+		fields = append(fields, zap.String("trace_id", id))
+	}
 	if f != nil {
 		fields = append(fields, zap.String("reason", string(f.Reason())), zap.Stringer("outcome", f.Outcome()), zap.String("message", f.Error()))
 	}

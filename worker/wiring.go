@@ -29,6 +29,7 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 	resultstream "github.com/kyclink/kyclink/internal/results"
 	"github.com/kyclink/kyclink/internal/storage"
+	"github.com/kyclink/kyclink/internal/tracing"
 )
 
 // stores are the parts of the ledger that a worker uses, each by the interface of its
@@ -163,7 +164,9 @@ func (w *Worker) addCallbacks(queue *asynq.Client, s stores, wiring *wiring) {
 	})
 	lane := dispatch.NewLane(dispatch.LaneConfig{
 		Deliveries: s.deliveries, Poster: poster{w.cfg.Callbacks.Poster}, Pauses: w.cfg.Callbacks.Pauses, Lifecycle: w.life,
-		Quarantine: wiring.quarantine(), Log: t.Log, Limited: t.Limited, Attempted: w.cfg.Callbacks.Attempted,
+		Quarantine: wiring.quarantine(), Telemetry: dispatch.Telemetry{
+			Log: t.Log, Limited: t.Limited, Attempted: w.cfg.Callbacks.Attempted, Tracer: tracing.New(t.TracerProvider),
+		},
 	})
 	w.handlers = append(w.handlers, lane)
 	w.servers.add(request.Callbacks, lane, dispatch.Concurrency)
@@ -196,11 +199,11 @@ type wiring struct {
 
 // pipeline returns the pipeline of a lane.
 func (w *wiring) pipeline() *pipeline {
-	log, limited, meter := w.cfg.Telemetry.Log, w.cfg.Telemetry.Limited, w.cfg.Telemetry.Meter
+	log, limited, observe := w.cfg.Telemetry.Log, w.cfg.Telemetry.Limited, newAttemptObserver(w.cfg.Telemetry)
 	limit := newLimit(w.cfg.Calls.Auto)
 	retry := &retrier{life: w.life, policy: w.policy, log: log}
 	quarantine := &quarantiner{tasks: w.quarantine(), requests: w.stores.undecodable, retry: retry, log: log}
-	record := &resultRecorder{results: w.stores.results, life: w.life, policy: w.policy, meter: meter, activity: w.stores.activity, log: log, limited: limited}
+	record := &resultRecorder{results: w.stores.results, life: w.life, policy: w.policy, observe: observe, activity: w.stores.activity, log: log, limited: limited}
 	defaults := request.Defaults{ExpiryMinutes: w.cfg.Defaults.ExpiryMinutes, WorkflowID: w.cfg.Defaults.WorkflowID}
 	return &pipeline{
 		turns: w.turns,
@@ -210,14 +213,15 @@ func (w *wiring) pipeline() *pipeline {
 			},
 			gate: w.gate, upstream: w.upstream, line: newLine(), limit: limit,
 			release: &releaser{releases: w.stores.releases, enqueue: w.enqueue, life: w.life, retry: retry},
-			retry:   retry, meter: meter,
+			retry:   retry,
 		},
-		call:   &caller{upstream: w.upstream, limit: limit, log: log},
+		call:   &caller{upstream: w.upstream, limit: limit, observe: observe, log: log},
 		record: record,
 		settle: &settler{
 			ends: w.stores.ends, upstream: w.upstream, record: record, quarantine: quarantine, retry: retry, log: log, limited: limited,
 		},
 		quarantine: quarantine,
+		observe:    observe,
 		log:        log,
 	}
 }

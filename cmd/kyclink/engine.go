@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/config"
@@ -36,6 +37,7 @@ type engine struct {
 	// callbacks also from an embedded Redis.
 	lasting bool
 	faceki  *faceki.Client
+	traces  trace.TracerProvider // nil: tracing is off
 	closers []func()
 }
 
@@ -48,6 +50,9 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 		}
 	}()
 	if err = connection.Require(workerFiles(cfg)); err != nil {
+		return nil, err
+	}
+	if err = e.startTracing(ctx); err != nil {
 		return nil, err
 	}
 	if e.rdb, err = e.openRedis(ctx); err != nil {
@@ -83,8 +88,10 @@ func openShared(ctx context.Context) (*engine, error) {
 		return nil, err
 	}
 	e := &engine{cfg: cfg, log: newLogger(cfg, os.Stderr)}
-	e.rdb, err = e.openRedis(ctx)
-	return e, err
+	if e.rdb, err = e.openRedis(ctx); err != nil {
+		return nil, err
+	}
+	return e, e.startTracing(ctx)
 }
 
 // withShared calls do with an engine of openShared.
@@ -141,7 +148,7 @@ func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 // producer makes a client that accepts requests up to KYCLINK_MAX_BACKLOG. It calls
 // onFull, which may be nil, when it waits for the backlog to shrink.
 func (e *engine) producer(onFull func(*tasks.BacklogError)) *tasks.Client {
-	cfg := tasks.Config{Account: e.cfg.Account, MaxBacklog: int(e.cfg.MaxBacklog), OnFull: onFull, RedirectHosts: e.cfg.RedirectHosts}
+	cfg := tasks.Config{Account: e.cfg.Account, MaxBacklog: int(e.cfg.MaxBacklog), OnFull: onFull, RedirectHosts: e.cfg.RedirectHosts, TracerProvider: e.traces}
 	if e.callbacks() {
 		cfg.Callbacks = e.cfg.Callback.Callbacks()
 	}

@@ -35,7 +35,7 @@ func (e *engine) newWorker(ctx context.Context, journal worker.Journal, metrics 
 		Callbacks: worker.Callbacks{Poster: poster, Pauses: paced(worker.CallbackPauses()...)},
 		Journal:   journal,
 		Blocking:  e.blocking,
-		Telemetry: worker.Telemetry{Log: e.log, Limited: logging.Limited(e.log)},
+		Telemetry: worker.Telemetry{Log: e.log, Limited: logging.Limited(e.log), TracerProvider: e.traces},
 	}
 	if metrics != nil {
 		cfg.Telemetry.Meter, cfg.Callbacks.Attempted = metrics, metrics.Delivery

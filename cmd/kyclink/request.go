@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kyclink/kyclink/internal/forecast"
 	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/tracing"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -57,7 +59,9 @@ was created; 3 the link does not exist yet after --wait, and the request continu
 
 // makeRequest enqueues a request, and waits for its link unless wait is 0.
 func makeRequest(cmd *cobra.Command, e *engine, req tasks.Request, wait time.Duration, asJSON bool) error {
-	ctx, client := cmd.Context(), e.producer(nil)
+	client := e.producer(nil)
+	ctx, span := tracing.New(e.traces).Start(cmd.Context(), "request", trace.SpanKindInternal)
+	defer span.End()
 	if err := e.audit(ctx, "links.request", req.ApplicationID); err != nil {
 		return err
 	}

@@ -66,6 +66,9 @@ On SIGINT or SIGTERM, the server answers the requests that it has received, and 
 				return err
 			}
 			defer e.close()
+			if err := e.startTracing(cmd.Context()); err != nil {
+				return err
+			}
 			e.warnUnencrypted()
 			e.stores = storage.Of(e.rdb, cfg.Account)
 			return e.serve(cmd.Context(), l, watched)
@@ -126,7 +129,7 @@ func (e *engine) serveAPI(ctx context.Context, l net.Listener, o *monitor.Server
 	})
 	a := api.New(api.Config{
 		Redis: e.rdb, Blocking: e.blocking, Stores: e.stores, Client: batched.producer(nil), Importer: e.producer,
-		Keys: keys, Audit: trail, MaxBody: int64(e.cfg.API.MaxBody), Log: e.log, Meter: o, Console: pages,
+		Keys: keys, Audit: trail, MaxBody: int64(e.cfg.API.MaxBody), Log: e.log, Meter: o, Console: pages, TracerProvider: e.traces,
 	})
 	e.log.Info("listening", zap.String("address", l.Addr().String()), zap.Bool("tls", e.cfg.API.TLS()), zap.String("account", e.cfg.Account))
 	return a.Serve(ctx, l, certificate)

@@ -20,6 +20,7 @@ type Gauges struct {
 	// Backlog and Workers are as in [Status].
 	Backlog Backlog
 	Workers int
+	Oldest  Oldest
 	// Held, Failed and GivenUp are the numbers of requests and deliveries that wait for an
 	// operator; Pending is the number of deliveries in progress.
 	Held, Failed, GivenUp, Pending int
@@ -51,6 +52,9 @@ func (a *Reader) Gauges(ctx context.Context) (g Gauges, err error) {
 	}
 	g.Gate, g.Rate = status.Gate, float64(rate.N)/rate.Per.Seconds()
 	if _, g.Backlog, g.Workers, err = a.Summary(ctx); err != nil {
+		return g, err
+	}
+	if g.Oldest, err = a.oldest(ctx); err != nil {
 		return g, err
 	}
 	if g.Results, err = a.results.Sample(ctx, MaxGaugedGroups, maxGaugedEvents); err != nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/action"
@@ -55,6 +56,9 @@ type Config struct {
 	Log       *zap.Logger
 	// Meter may be nil.
 	Meter Meter
+	// TracerProvider receives a span for each request for a path below /v1/, which continues
+	// the trace of the client; nil: none is made.
+	TracerProvider trace.TracerProvider
 	// Console handles the requests for paths that are not the API's, and authenticates
 	// them; nil if there is no console. For the log, it passes the key to the method SignedIn
 	// of the [http.ResponseWriter].

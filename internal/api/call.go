@@ -23,6 +23,7 @@ import (
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/legible"
+	"github.com/kyclink/kyclink/internal/tracing"
 	"github.com/kyclink/kyclink/internal/transfer"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -199,7 +200,16 @@ func (a *API) log(c *call, began time.Time) {
 		log = a.Log.Warn
 	}
 	log("request", zap.String("method", method(c.r.Method)), zap.String("route", c.r.Pattern), zap.Int("status", c.status),
-		zap.Duration("took", took), zap.String("request_id", c.id), zap.String("key", c.key.Name), zap.Error(c.cause))
+		zap.Duration("took", took), zap.String("request_id", c.id), zap.String("key", c.key.Name), traceID(c.r.Context()), zap.Error(c.cause))
+}
+
+// traceID returns the log field with the ID of the trace; none unless it is sampled.
+func traceID(ctx context.Context) zap.Field {
+	id := tracing.TraceID(ctx)
+	if id == "" {
+		return zap.Skip()
+	}
+	return zap.String("trace_id", id)
 }
 
 // method returns a method for the log. A client may invent a long one.

@@ -49,8 +49,8 @@ func arrows() map[string][]string {
 	return map[string][]string{
 		"cmd/kyclink": {everything, "internal/faceki/simulator"},
 		"worker": {"tasks", "internal/admission", "internal/asynqx", "internal/dispatch", "internal/failpoint", "internal/fault",
-			"internal/action", "internal/feeder", "internal/lifecycle", "internal/linktask", "internal/recorder", "internal/recovery", nouns, stored},
-		"tasks":                     {"internal/linktask", "internal/fault", "internal/hostname", "internal/legible", stored},
+			"internal/action", "internal/feeder", "internal/lifecycle", "internal/linktask", "internal/recorder", "internal/recovery", "internal/tracing", nouns, stored},
+		"tasks":                     {"internal/linktask", "internal/fault", "internal/hostname", "internal/legible", "internal/tracing", stored},
 		"internal/faceki":           {"tasks", "internal/fault", "internal/hostname", stored, "internal/retryafter"},
 		"internal/faceki/simulator": {},
 		"internal/ledger":           {"internal/fault", stored, "internal/admission", nouns},
@@ -86,12 +86,12 @@ func arrows() map[string][]string {
 			"internal/legible", stored},
 		"internal/intake":    {"tasks", "internal/fault", stored},
 		"internal/search":    {"internal/hostname", nouns, stored},
-		"internal/api":       {"tasks", "internal/action", "internal/transfer", "internal/apikey", "internal/audit", "internal/admission", "internal/bulk", "internal/input", "internal/diagnosis", "internal/search", "internal/linkview", "internal/fault", "internal/operator", nouns, "internal/legible", "internal/peerlimit", stored},
+		"internal/api":       {"tasks", "internal/action", "internal/transfer", "internal/apikey", "internal/audit", "internal/admission", "internal/bulk", "internal/input", "internal/diagnosis", "internal/search", "internal/linkview", "internal/fault", "internal/operator", nouns, "internal/legible", "internal/peerlimit", "internal/tracing", stored},
 		"internal/console":   {"tasks", "internal/action", "internal/bulk", "internal/column", "internal/input", "internal/output", "internal/transfer", "internal/apikey", "internal/audit", "internal/admission", "internal/diagnosis", "internal/operator", "internal/search", "internal/fault", "internal/hostname", nouns, "internal/legible", "internal/peerlimit", stored},
 		"internal/peerlimit": {},
 		"internal/transfer":  {"internal/apikey"},
 		"internal/diagnosis": {"tasks", "internal/admission", "internal/fault", "internal/forecast", nouns, stored},
-		"internal/monitor":   {"tasks", "internal/diagnosis", "internal/fault", nouns, stored},
+		"internal/monitor":   {"tasks", "internal/diagnosis", "internal/fault", "internal/tracing", nouns, stored},
 		// What Redis keeps, and the scripts' composition.
 		"internal/request":   {},
 		"internal/apikey":    {"internal/keyspace", "internal/legible"},
@@ -108,7 +108,7 @@ func arrows() map[string][]string {
 		"internal/recorder":  {"internal/fault", "internal/ledger", stored},
 		// What a worker consists of besides its lanes.
 		"internal/asynqx":     {stored, "internal/quarantine"},
-		"internal/dispatch":   {"tasks", "internal/asynqx", "internal/failpoint", "internal/lifecycle", "internal/delivery", stored},
+		"internal/dispatch":   {"tasks", "internal/asynqx", "internal/failpoint", "internal/lifecycle", "internal/delivery", "internal/tracing", stored},
 		"internal/feeder":     {"internal/failpoint", "internal/ledger", "internal/linktask", stored},
 		"internal/lifecycle":  {"internal/failpoint"},
 		"internal/recovery":   {"internal/asynqx", "internal/linktask", "internal/delivery", "internal/quarantine", "internal/results", stored},
@@ -116,8 +116,10 @@ func arrows() map[string][]string {
 		"internal/fault":      {},
 		"internal/retryafter": {},
 		"internal/logging":    {},
+		"internal/tracing":    {},
+		"internal/otlp":       {"internal/tracing"},
 		// Those whose Config it composes; tasks for a limit.
-		"internal/config":    {"internal/admission", "internal/callback", "internal/faceki", "internal/hostname", "internal/logging", "tasks"},
+		"internal/config":    {"internal/admission", "internal/callback", "internal/faceki", "internal/hostname", "internal/logging", "internal/otlp", "tasks"},
 		"internal/hostname":  {},
 		"internal/legible":   {},
 		"internal/redistest": {},
@@ -188,6 +190,7 @@ func confined() map[string][]string {
 	return map[string][]string{
 		"github.com/hibiken/asynq":            {"tasks", "worker", "internal/asynqx", "internal/dispatch", "internal/linktask", "cmd/kyclink", "internal/operator", "internal/bench"},
 		"github.com/prometheus/client_golang": {"internal/monitor"},
+		"go.opentelemetry.io/otel/sdk":        {"internal/otlp", "internal/tracing", "internal/monitor", "worker", "tasks"},
 	}
 }
 

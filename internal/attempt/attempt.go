@@ -34,6 +34,7 @@ type Attempt struct {
 	SendBy         time.Time     // the latest time to send the call, by the local monotonic clock; zero: no limit
 	Took           time.Duration // the duration of the finished call
 	Kept           bool          // no call is made: an earlier attempt brought a link, which is kept
+	Trace          string        // the stored context in which the request or its batch was accepted; "" unless it is sampled
 	granted        time.Time     // when the grant arrived, by the local monotonic clock
 }
 

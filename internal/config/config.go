@@ -18,6 +18,7 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/hostname"
 	"github.com/kyclink/kyclink/internal/logging"
+	"github.com/kyclink/kyclink/internal/otlp"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -71,6 +72,8 @@ type Config struct {
 	// Ops is zero unless Needs.Ops is set.
 	Ops Ops
 	Log logging.Config
+	// Tracing says where spans are sent to.
+	Tracing otlp.Config
 }
 
 // shared holds the settings that every command reads.
@@ -175,6 +178,9 @@ func Load(environ []string, needs Needs) (Config, error) {
 		decode(env, &c.Ops)
 		c.Ops.Given = env.given("KYCLINK_OPS_LISTEN")
 	}
+	tracing, wrong := otlp.Load(func(variable string) string { return env.values[variable] })
+	c.Tracing = tracing
+	env.report(wrong...)
 	if c.Log.Format == "" && needs.Terminal {
 		c.Log.Format = logging.Console
 	}

@@ -31,6 +31,9 @@ type Delivery struct {
 	URL  string
 	Host string // of the URL, with the port if it has one
 	Body []byte
+	// Trace is the stored context in which the request or its batch was accepted; "" unless it
+	// is sampled. It is kept as long as the URL.
+	Trace string
 
 	Status      Status
 	CreatedAt   time.Time

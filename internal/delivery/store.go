@@ -232,7 +232,7 @@ func parseDelivery(event string, fields map[string]string) (Delivery, error) {
 	}
 	d := Delivery{
 		EventID: event, ApplicationID: fields["application_id"], Generation: number("generation"), Run: number("run"),
-		Type: fields["type"], Batch: number("batch"), URL: fields["url"], Host: fields["host"], Body: []byte(fields["body"]),
+		Type: fields["type"], Batch: number("batch"), URL: fields["url"], Host: fields["host"], Body: []byte(fields["body"]), Trace: fields["trace"],
 		Status: Status(fields["status"]), CreatedAt: instant("created_at"), DeliveredAt: instant("delivered_at"),
 		GivenUpAt: instant("given_up_at"), Dropped: fields["dropped"] != "", Attempts: number("attempts"), Tries: number("tries"),
 		Last: Reply{At: instant("at"), Code: number("code"), Reason: fields["reason"], Message: fields["message"], Body: fields["answer"]},

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/asynqx"
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/lifecycle"
+	"github.com/kyclink/kyclink/internal/tracing"
 )
 
 const (
@@ -49,11 +51,18 @@ type LaneConfig struct {
 	Pauses     []time.Duration // between the attempts of a delivery
 	Lifecycle  *lifecycle.Lifecycle
 	Quarantine asynqx.Quarantine
+	Telemetry  Telemetry
+}
+
+// Telemetry receives what a [Lane] reports.
+type Telemetry struct {
 	// Log receives a line for each attempt; Limited receives messages that may repeat.
 	Log, Limited *zap.Logger
 	// Attempted is called after each attempt. The result is "delivered", "retried" or
 	// "given_up"; reason is that of the reply.
 	Attempted func(result, reason string, took time.Duration)
+	// Tracer makes a span of each attempt; nil: none.
+	Tracer *tracing.Tracer
 }
 
 // Lane handles the tasks of deliveries in one process.
@@ -118,7 +127,7 @@ func (l *Lane) ProcessTask(ctx context.Context, task *asynq.Task) (err error) {
 	defer l.leave(event)
 	defer func() {
 		if value := recover(); value != nil { // asynq would store its text, which may contain a secret
-			l.cfg.Log.Error("callback handler panicked", zap.String("event", event), zap.String("type", fmt.Sprintf("%T", value)), zap.StackSkip("stack", 1))
+			l.cfg.Telemetry.Log.Error("callback handler panicked", zap.String("event", event), zap.String("type", fmt.Sprintf("%T", value)), zap.StackSkip("stack", 1))
 			err = &asynqx.Later{Delay: l.cfg.Pauses[0]}
 		}
 	}()
@@ -139,13 +148,17 @@ func (l *Lane) ProcessTask(ctx context.Context, task *asynq.Task) (err error) {
 func (l *Lane) attempt(ctx context.Context, of delivery.Task) (_ contact, err error) {
 	d, ok, err := l.cfg.Deliveries.Begin(ctx, of)
 	if err != nil {
-		l.cfg.Limited.Warn("beginning a delivery failed; retrying", zap.Error(err))
+		l.cfg.Telemetry.Limited.Warn("beginning a delivery failed; retrying", zap.Error(err))
 		return contact{}, &asynqx.Later{Delay: time.Second + random(4*time.Second)}
 	}
 	if !ok {
 		return contact{}, nil
 	}
 	failpoint.Hit("posting")
+	ctx, span := l.cfg.Telemetry.Tracer.Continue(ctx, "callback", trace.SpanKindClient,
+		tracing.Origin{Stored: d.Trace, Own: d.Batch == 0 && d.Attempts == 1}, time.Time{})
+	defer span.End()
+	span.Attempt(d.Attempts)
 	begun := time.Now()
 	// An attempt in flight is finished: otherwise the event would be delivered twice.
 	reply := l.cfg.Poster.Post(context.WithoutCancel(ctx), d)
@@ -160,7 +173,8 @@ func (l *Lane) attempt(ctx context.Context, of delivery.Task) (_ contact, err er
 		status, err = l.cfg.Deliveries.End(ctx, d, reply, again)
 		return err
 	})
-	l.log(d, reply, status, took, err)
+	span.Outcome(resultOf(reply, status), reply.Reason)
+	l.log(ctx, d, reply, status, took, err)
 	if err != nil || status == delivery.Pending {
 		err = &asynqx.Later{Delay: max(again, l.cfg.Pauses[0])}
 	}
@@ -182,26 +196,29 @@ func (l *Lane) pause(d delivery.Delivery, reply delivery.Reply) time.Duration {
 
 // log names the host only: the rest of the URL and the receiver's answer may contain
 // secrets.
-func (l *Lane) log(d delivery.Delivery, reply delivery.Reply, status delivery.Status, took time.Duration, err error) {
-	l.cfg.Attempted(resultOf(reply, status), reply.Reason, took)
+func (l *Lane) log(ctx context.Context, d delivery.Delivery, reply delivery.Reply, status delivery.Status, took time.Duration, err error) {
+	l.cfg.Telemetry.Attempted(resultOf(reply, status), reply.Reason, took)
 	fields := []zap.Field{
 		zap.String("event", d.EventID), zap.String("application_id", d.ApplicationID), zap.String("host", d.Host), zap.String("status", string(status)),
 		zap.Int("attempt", d.Attempts), zap.Duration("took", took),
+	}
+	if id := tracing.TraceID(ctx); id != "" {
+		fields = append(fields, zap.String("trace_id", id))
 	}
 	if !reply.Accepted() {
 		fields = append(fields, zap.String("reason", reply.Reason), zap.String("message", reply.Message))
 	}
 	if err != nil {
-		l.cfg.Log.Error("delivery attempt not recorded", append(fields, zap.Error(err))...)
+		l.cfg.Telemetry.Log.Error("delivery attempt not recorded", append(fields, zap.Error(err))...)
 	} else {
-		l.cfg.Log.Debug("delivery attempt", fields...)
+		l.cfg.Telemetry.Log.Debug("delivery attempt", fields...)
 	}
 	// A dead receiver may have a million deliveries: one line of each kind now and then.
 	switch {
 	case status == delivery.GivenUp:
-		l.cfg.Limited.Warn("callback given up; kyclink callbacks list shows all of them", fields...)
+		l.cfg.Telemetry.Limited.Warn("callback given up; kyclink callbacks list shows all of them", fields...)
 	case !reply.Accepted() && status == delivery.Pending:
-		l.cfg.Limited.Warn("callback failed; retrying", fields...)
+		l.cfg.Telemetry.Limited.Warn("callback failed; retrying", fields...)
 	}
 }
 

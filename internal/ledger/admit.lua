@@ -26,7 +26,8 @@ end
 -- connected: '1' if the process has connected to FaceKi, as it was asked to
 -- hold_uncertain: '1' to hold a request whose earlier attempt died with its process
 --
--- Returns {verdict, record, wait in ms, reason}, and the batch's name with a grant:
+-- Returns {verdict, record, wait in ms, reason} and, with a grant, the batch's name and, if it
+-- has one, its trace:
 --   grant    send the call after the wait   probe     the same; it is the fleet's one probe
 --   wait     ask again after the wait       connect   connect, then ask again
 --   stale    the turn is not the request's present one
@@ -97,7 +98,7 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
     h.attempts, h.holder = h.attempts + 1, tonumber(process)
     redis.call('ZREM', queued_key(h.lane), id)
     if resolved == '' then
-      return { verdict, write_record(key, h, content, resolved_settings(h, defaults), outcome, earlier), wait, reason, batch.name }
+      return { verdict, write_record(key, h, content, resolved_settings(h, defaults), outcome, earlier), wait, reason, batch.name, batch.trace or nil }
     end
   elseif verdict == 'paused' then
     move(h, 'w', batch_counts(h.batch))
@@ -106,5 +107,5 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
   else
     return { verdict, raw, wait, reason }
   end
-  return { verdict, replace_header(key, h, raw), wait, reason, batch.name }
+  return { verdict, replace_header(key, h, raw), wait, reason, batch.name, batch.trace or nil }
 end

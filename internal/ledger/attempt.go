@@ -66,7 +66,10 @@ func (l *Ledger) Admit(ctx context.Context, query attempt.Query) (attempt.Decisi
 		l.names.Store(r.Batch, reply[4])
 	}
 	decision.Attempt = attempt.NewAttempt(r)
-	decision.Attempt.Nonce = query.Nonce
+	decision.Attempt.Nonce, decision.Attempt.Trace = query.Nonce, r.Content.Trace
+	if r.Content.Trace == "" && len(reply) > 5 {
+		decision.Attempt.Trace = reply[5]
+	}
 	if decision.Verdict == attempt.Kept {
 		var now int64
 		if now, err = strconv.ParseInt(decision.Reason, 10, 64); err != nil {

@@ -6,12 +6,12 @@
 local infos, kind, counts_of = {}, nil, {}
 
 -- batch_info returns what a batch says of its requests: whether it is stopped, its
--- options, its not_after and its name; false for what it does not say.
+-- options, its not_after, its name and its trace; false for what it does not say.
 local function batch_info(batch)
   local known = infos[batch]
   if not known then
-    local own = redis.call('HMGET', batch_key(batch), 'options', 'not_after', 'name')
-    known = { stop = redis.call('HGET', account_key(), stop_field(batch)), options = own[1], not_after = own[2], name = own[3] or '' }
+    local own = redis.call('HMGET', batch_key(batch), 'options', 'not_after', 'name', 'trace')
+    known = { stop = redis.call('HGET', account_key(), stop_field(batch)), options = own[1], not_after = own[2], name = own[3] or '', trace = own[4] }
     infos[batch] = known
   end
   return known

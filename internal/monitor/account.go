@@ -22,7 +22,7 @@ type accountCollector struct {
 	limited *zap.Logger
 	descs   []*prometheus.Desc
 
-	up, ended, possibleDuplicates, held, failed, backlog, rate, workers, state, closed                       metric
+	up, ended, possibleDuplicates, held, failed, backlog, waiting, rate, workers, state, closed              metric
 	entries, resultsCap, oldest, dropped, unacknowledged, behind, callbacksPending, callbacksGivenUp, status metric
 }
 
@@ -63,6 +63,7 @@ func newAccount(cfg Config) *accountCollector {
 	a.held = add(gauge, "requests_held", "Requests that are held for an operator (kyclink held list).")
 	a.failed = add(gauge, "requests_failed", "Failed requests that were not retried or dropped (kyclink failed list).")
 	a.backlog = add(gauge, "backlog_requests", "Waiting and queued requests.", "lane")
+	a.waiting = add(gauge, "backlog_oldest_age_seconds", "Time since the oldest request among those that are called next was accepted, 0 if there is none. Requests of paused batches do not count.", "lane")
 	a.state = add(gauge, "gate_state", "1 for the state of the gate, else 0.", "state")
 	a.closed = add(gauge, "gate_closed", "1 for the reason for which the gate is closed or probing, else 0.", "reason")
 	a.rate = add(gauge, "rate_limit_calls_per_second", "Rate limit in force, in calls to FaceKi per second.")
@@ -106,6 +107,8 @@ func (a *accountCollector) Collect(to chan<- prometheus.Metric) {
 	send(a.failed, float64(g.Failed))
 	send(a.backlog, float64(g.Backlog.Interactive), "interactive")
 	send(a.backlog, float64(g.Backlog.Bulk), "bulk")
+	send(a.waiting, g.Oldest.Interactive.Seconds(), "interactive")
+	send(a.waiting, g.Oldest.Bulk.Seconds(), "bulk")
 	for _, state := range []string{"open", "closed", "probing", "ramping"} {
 		send(a.state, oneIf(g.Gate.State == state), state)
 	}

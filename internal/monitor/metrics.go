@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"cmp"
+	"context"
 	"strconv"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/tracing"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -16,8 +18,8 @@ import (
 type Metrics struct {
 	attempts, deliveries, entries, recovered, requests, unauthorized *prometheus.CounterVec
 
-	calls, waits, answers *prometheus.HistogramVec
-	posts                 prometheus.Histogram
+	calls, waits, links, answers *prometheus.HistogramVec
+	posts                        prometheus.Histogram
 }
 
 const none = "none"
@@ -26,15 +28,15 @@ func newMetrics() *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kyclink_" + name, Help: help}, labels)
 	}
-	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "kyclink_" + name, Help: help, Buckets: buckets}, labels)
+	histograms := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(histogram(name, help, buckets), labels)
 	}
 	call := []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60}
 	m := &Metrics{
 		attempts: counter("attempts_total", "Calls to FaceKi that this process sent, by outcome (created, no_link, or unknown: a link may have been created) "+
 			"and reason of the fault.", "lane", "outcome", "reason"),
-		calls: histogram("call_duration_seconds", "Duration of calls to FaceKi, by outcome.", call, "outcome"),
-		waits: histogram("admission_wait_seconds", "Time from taking a request from its lane until the gate and the rate admitted its call.", []float64{.001, .005, .025, .1, .5, 1, 5, 15, 60, 300, 1800}, "lane"),
+		calls: histograms("call_duration_seconds", "Duration of calls to FaceKi, by outcome.", call, "outcome"),
+		waits: histograms("admission_wait_seconds", "Time from taking a request from its lane until the gate and the rate admitted its call.", []float64{.001, .005, .025, .1, .5, 1, 5, 15, 60, 300, 1800}, "lane"),
 		deliveries: counter("callback_attempts_total", "Attempts of this process to deliver a callback, by result (delivered, retried or given_up) "+
 			"and reason of the failure.", "result", "reason"),
 		entries: counter("intake_entries_total", "Entries of the intake stream that this process accepted or rejected.", "result"),
@@ -43,14 +45,34 @@ func newMetrics() *Metrics {
 		requests: counter("http_requests_total", "HTTP requests to the API that this process answered, by route of the OpenAPI document "+
 			"(none if it has no such route, or was refused before routing) and class of the status.", "method", "route", "status"),
 		unauthorized: counter("http_unauthorized_total", "HTTP requests to the API without a valid API key, by what was wrong with it.", "reason"),
-		answers: histogram("http_request_duration_seconds", "Duration of HTTP requests to the API, including the wait that they asked for, "+
+		answers: histograms("http_request_duration_seconds", "Duration of HTTP requests to the API, including the wait that they asked for, "+
 			"by route of the OpenAPI document.", []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}, "route"),
-		posts: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "kyclink_callback_duration_seconds", Help: "Duration of attempts to deliver a callback.", Buckets: call,
-		}),
+		links: histograms("link_duration_seconds", "Time from accepting a request until its link was recorded, for links that a call of this process created.",
+			[]float64{.1, .25, .5, 1, 2.5, 5, 15, 60, 300, 1800, 7200, 28800, 86400, 604800}, "lane"),
+		posts: prometheus.NewHistogram(histogram("callback_duration_seconds", "Duration of attempts to deliver a callback.", call)),
 	}
 	m.initialise()
 	return m
+}
+
+// histogram returns the options of a histogram. It has these buckets for a scraper that reads
+// text and, for one that reads native histograms, buckets of at most a tenth of their value.
+func histogram(name, help string, buckets []float64) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{
+		Name: "kyclink_" + name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+	}
+}
+
+// observe adds a value, and the trace of ctx as its exemplar if that is sampled.
+func observe(ctx context.Context, to prometheus.Observer, value time.Duration) {
+	if id := tracing.TraceID(ctx); id != "" {
+		if exemplars, ok := to.(prometheus.ExemplarObserver); ok {
+			exemplars.ObserveWithExemplar(value.Seconds(), prometheus.Labels{"trace_id": id})
+			return
+		}
+	}
+	to.Observe(value.Seconds())
 }
 
 // initialise creates the series with the value 0, so that the first event of a kind shows
@@ -58,6 +80,7 @@ func newMetrics() *Metrics {
 func (m *Metrics) initialise() {
 	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 		m.waits.WithLabelValues(string(lane))
+		m.links.WithLabelValues(string(lane))
 		m.attempts.WithLabelValues(string(lane), fault.LabelCreated, none)
 		for _, kind := range fault.Kinds() {
 			if f := (&fault.Fault{Kind: kind}); f.Scope() != fault.Ourselves {
@@ -77,18 +100,23 @@ func (m *Metrics) initialise() {
 }
 
 func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.attempts, m.calls, m.waits, m.deliveries, m.posts, m.entries, m.recovered, m.requests, m.unauthorized, m.answers}
+	return []prometheus.Collector{m.attempts, m.calls, m.waits, m.links, m.deliveries, m.posts, m.entries, m.recovered, m.requests, m.unauthorized, m.answers}
 }
 
 // Admitted records that a call was admitted, and how long after its task was taken.
-func (m *Metrics) Admitted(lane tasks.Lane, after time.Duration) {
-	m.waits.WithLabelValues(string(lane)).Observe(after.Seconds())
+func (m *Metrics) Admitted(ctx context.Context, lane tasks.Lane, after time.Duration) {
+	observe(ctx, m.waits.WithLabelValues(string(lane)), after)
+}
+
+// Created records a link that was made, and how long ago its request was accepted.
+func (m *Metrics) Created(ctx context.Context, lane tasks.Lane, after time.Duration) {
+	observe(ctx, m.links.WithLabelValues(string(lane)), after)
 }
 
 // Attempt records a call that was sent and has ended. reason is "" if it created a link.
-func (m *Metrics) Attempt(lane tasks.Lane, outcome, reason string, took time.Duration) {
+func (m *Metrics) Attempt(ctx context.Context, lane tasks.Lane, outcome, reason string, took time.Duration) {
 	m.attempts.WithLabelValues(string(lane), outcome, cmp.Or(reason, none)).Inc()
-	m.calls.WithLabelValues(outcome).Observe(took.Seconds())
+	observe(ctx, m.calls.WithLabelValues(outcome), took)
 }
 
 // Delivery records an attempt to deliver a callback. reason is "" if it was delivered.

@@ -72,10 +72,10 @@ func busy() *Server {
 		Held: 3, Failed: 4, GivenUp: 5, Pending: 6, Created: 7, EndedFailed: 8, EndedCancelled: 9, PossibleDuplicates: 10,
 		Results: results.Status{Length: 900, Cap: 1000, Dropped: 11, Groups: []results.Group{{Group: "crm", Lag: 12, Pending: 13, Behind: 14.5}, {Group: "\xff"}, {Group: "\xfe"}}},
 	}})
-	o.Admitted(tasks.Interactive, 4*time.Second)
-	o.Admitted(tasks.Bulk, 3*time.Second)
-	o.Attempt(tasks.Bulk, fault.LabelCreated, "", time.Second)
-	o.Attempt(tasks.Bulk, fault.Uncertain.Label(), string(fault.Connection), 5*time.Second)
+	o.Admitted(context.Background(), tasks.Interactive, 4*time.Second)
+	o.Admitted(context.Background(), tasks.Bulk, 3*time.Second)
+	o.Attempt(context.Background(), tasks.Bulk, fault.LabelCreated, "", time.Second)
+	o.Attempt(context.Background(), tasks.Bulk, fault.Uncertain.Label(), string(fault.Connection), 5*time.Second)
 	o.Delivery("delivered", "", 7*time.Second)
 	o.Delivery("delivered", "", time.Second)
 	o.Delivery("retried", string(fault.ReceiverError), time.Second)
@@ -349,7 +349,7 @@ func BenchmarkAttempt(b *testing.B) {
 	m := newMetrics()
 	b.ReportAllocs()
 	for b.Loop() {
-		m.Admitted(tasks.Bulk, time.Second)
-		m.Attempt(tasks.Bulk, fault.LabelCreated, "", time.Second)
+		m.Admitted(b.Context(), tasks.Bulk, time.Second)
+		m.Attempt(b.Context(), tasks.Bulk, fault.LabelCreated, "", time.Second)
 	}
 }

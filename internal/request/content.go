@@ -10,7 +10,8 @@ import (
 )
 
 // storedContent is a content as it is stored: with short keys, since a million requests may
-// wait. Scripts read the callback URL, and the row, which must remain the last key.
+// wait. Scripts read the callback URL and the trace, and the row, which must remain the last
+// key.
 type storedContent struct {
 	RedirectURL      string          `json:"u,omitempty"`
 	ExpiryMinutes    int             `json:"e,omitempty"`
@@ -20,6 +21,7 @@ type storedContent struct {
 	NotAfter         time.Time       `json:"n,omitzero"`
 	Metadata         json.RawMessage `json:"m,omitempty"`
 	By               string          `json:"k,omitempty"`
+	Trace            string          `json:"t,omitempty"`
 	Row              int             `json:"r,omitempty"`
 }
 
@@ -66,6 +68,7 @@ func (c Content) AppendStored(dst []byte) ([]byte, error) {
 		}
 	}
 	text("k", c.By)
+	text("t", c.Trace)
 	number("r", c.Row)
 	return append(dst, '}'), nil
 }

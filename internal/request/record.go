@@ -85,6 +85,10 @@ type Content struct {
 	// By is the id of the API key that was used; empty for other entry points and in
 	// records of earlier versions.
 	By string `json:"by,omitempty"`
+	// Trace is the context of the span in which the request was accepted, see
+	// [github.com/kyclink/kyclink/internal/tracing]; empty unless that is sampled, and for rows
+	// of a batch, which has one for all of them.
+	Trace string `json:"trace,omitempty"`
 	// Row is the row of its batch with which the request was accepted, from 1.
 	Row int `json:"row,omitempty"`
 }

@@ -1,0 +1,30 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/propagation"
+)
+
+// traced returns the handler that makes spans; the API itself if it makes none. A span is named
+// by method and route, as the path may contain an application ID.
+func (a *API) traced() http.Handler {
+	if a.TracerProvider == nil {
+		return a
+	}
+	return otelhttp.NewHandler(a, "",
+		otelhttp.WithTracerProvider(a.TracerProvider),
+		otelhttp.WithMeterProvider(noop.NewMeterProvider()),
+		otelhttp.WithPropagators(propagation.TraceContext{}),
+		otelhttp.WithFilter(func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/v1/") }),
+		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string {
+			if r.Pattern == "" {
+				return "HTTP"
+			}
+			return r.Pattern
+		}),
+	)
+}
