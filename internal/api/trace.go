@@ -5,8 +5,10 @@ import (
 	"strings"
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // traced returns the handler that makes spans; the API itself if it makes none. A span is named
@@ -15,7 +17,13 @@ func (a *API) traced() http.Handler {
 	if a.TracerProvider == nil {
 		return a
 	}
-	return otelhttp.NewHandler(a, "",
+	routed := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.ServeHTTP(w, r)
+		if _, route, ok := strings.Cut(r.Pattern, " "); ok {
+			trace.SpanFromContext(r.Context()).SetAttributes(attribute.String("http.route", route))
+		}
+	})
+	return otelhttp.NewHandler(routed, "",
 		otelhttp.WithTracerProvider(a.TracerProvider),
 		otelhttp.WithMeterProvider(noop.NewMeterProvider()),
 		otelhttp.WithPropagators(propagation.TraceContext{}),

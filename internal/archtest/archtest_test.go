@@ -190,7 +190,7 @@ func confined() map[string][]string {
 	return map[string][]string{
 		"github.com/hibiken/asynq":            {"tasks", "worker", "internal/asynqx", "internal/dispatch", "internal/linktask", "cmd/kyclink", "internal/operator", "internal/bench"},
 		"github.com/prometheus/client_golang": {"internal/monitor"},
-		"go.opentelemetry.io/otel/sdk":        {"internal/otlp", "internal/tracing", "internal/monitor", "worker", "tasks"},
+		"go.opentelemetry.io/otel/sdk":        {"internal/otlp", "internal/tracing", "internal/delivery"},
 	}
 }
 

@@ -18,7 +18,7 @@ func TestContent_AppendStoredEqualsEncode(t *testing.T) {
 		c := request.Content{
 			RedirectURL: word.Draw(t, "redirect"), WorkflowID: word.Draw(t, "workflow"), CallbackURL: word.Draw(t, "callback"),
 			ExpiryMinutes: rapid.IntRange(0, 3).Draw(t, "expiry"), Row: rapid.IntRange(0, 2_000_000).Draw(t, "row"),
-			DocumentOptional: rapid.SampledFrom([]*bool{nil, new(bool)}).Draw(t, "optional"),
+			DocumentOptional: rapid.SampledFrom([]*bool{nil, new(bool)}).Draw(t, "optional"), By: word.Draw(t, "by"), Trace: word.Draw(t, "trace"),
 		}
 		if rapid.Bool().Draw(t, "late") {
 			c.NotAfter = time.UnixMilli(rapid.Int64Range(1_600_000_000_000, 1_900_000_000_000).Draw(t, "at")).UTC()

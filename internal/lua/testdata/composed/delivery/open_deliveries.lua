@@ -1,5 +1,5 @@
 -- lua/keys.lua
-local batch_key, deliveries_key, delivery_key, old_key, pending_key, record_key, header_length, clock, parse_header, now, sections, ms, tag do
+local deliveries_key, delivery_key, old_key, pending_key, batch_key, record_key, header_length, clock, parse_header, now, sections, ms, tag do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 function record_key(id) return tag .. '/' .. id end
@@ -107,6 +107,12 @@ local function url_of(json, key)
   local ok, all = pcall(cjson.decode, json)
   return ok and all[key]
 end
+local function content_trace(content) return string.match(content, '"t":"([%w_-]+)"[,"r:%d]*}$') end
+local traces = {}
+local function batch_trace(batch)
+  if traces[batch] == nil then traces[batch] = redis.call('HGET', batch_key(batch), 'trace') end
+  return traces[batch]
+end
 local function callback_url(id, gen)
   local raw = redis.call('GET', record_key(id))
   if not raw or #raw < header_length(raw) then return nil end
@@ -119,7 +125,8 @@ local function callback_url(id, gen)
   local content, resolved = sections(raw)
   local url = url_of(content, h.version == '1' and 'callback_url' or 'c') or url_of(resolved, 'callback_url')
   if not url and h.batch > 0 then url = url_of(redis.call('HGET', batch_key(h.batch), 'options') or '', 'callback_url') end
-  return url, h.batch
+  if not url then return nil end
+  return url, h.batch, content_trace(content) or h.batch > 0 and batch_trace(h.batch) or nil
 end
 local out = {}
 for i = 1, #ARGV, 6 do
@@ -128,12 +135,13 @@ for i = 1, #ARGV, 6 do
   local known = redis.call('HMGET', key, 'status', 'host', 'attempts')
   local status, host, attempts = known[1] or '', known[2] or '', known[3] or '0'
   if status == '' then
-    local url, batch = callback_url(id, tonumber(generation))
+    local url, batch, trace = callback_url(id, tonumber(generation))
     if url then
       status, host = 'pending', string.lower(string.match(url, '^%a+://([^/?#]*)') or '')
       redis.call('HSET', key, 'application_id', id, 'generation', generation, 'run', run, 'type', type,
         'body', body, 'batch', batch, 'url', url, 'host', host, 'status', status, 'created_at', ms(now),
         'attempts', 0, 'tries', 0)
+      if trace then redis.call('HSET', key, 'trace', trace) end
       redis.call('RPUSH', deliveries_key(id), event_id)
       redis.call('ZADD', pending_key(), ms(now), event_id)
     end

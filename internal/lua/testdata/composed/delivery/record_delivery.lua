@@ -40,7 +40,7 @@ redis.call('HSET', key, 'at', ms(now), 'code', code, 'reason', reason, 'message'
 if outcome == 'taken' then
   status = 'delivered'
   redis.call('HSET', key, 'status', status, 'delivered_at', ms(now))
-  redis.call('HDEL', key, 'url', 'body', 'tries', 'given_up_at', 'dropped')
+  redis.call('HDEL', key, 'url', 'body', 'tries', 'given_up_at', 'dropped', 'trace')
   redis.call('ZREM', undelivered_key(), event_id)
 elseif outcome == 'give_up' then
   status = 'given_up'

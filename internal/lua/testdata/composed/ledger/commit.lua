@@ -296,8 +296,8 @@ infos, kind, counts_of = {}, nil, {}
 function batch_info(batch)
   local known = infos[batch]
   if not known then
-    local own = redis.call('HMGET', batch_key(batch), 'options', 'not_after', 'name')
-    known = { stop = redis.call('HGET', account_key(), stop_field(batch)), options = own[1], not_after = own[2], name = own[3] or '' }
+    local own = redis.call('HMGET', batch_key(batch), 'options', 'not_after', 'name', 'trace')
+    known = { stop = redis.call('HGET', account_key(), stop_field(batch)), options = own[1], not_after = own[2], name = own[3] or '', trace = own[4] }
     infos[batch] = known
   end
   return known
@@ -896,7 +896,7 @@ function admit(id, generation, run, turn, process, credential, kind, defaults, u
     h.attempts, h.holder = h.attempts + 1, tonumber(process)
     redis.call('ZREM', queued_key(h.lane), id)
     if resolved == '' then
-      return { verdict, write_record(key, h, content, resolved_settings(h, defaults), outcome, earlier), wait, reason, batch.name }
+      return { verdict, write_record(key, h, content, resolved_settings(h, defaults), outcome, earlier), wait, reason, batch.name, batch.trace or nil }
     end
   elseif verdict == 'paused' then
     move(h, 'w', batch_counts(h.batch))
@@ -905,7 +905,7 @@ function admit(id, generation, run, turn, process, credential, kind, defaults, u
   else
     return { verdict, raw, wait, reason }
   end
-  return { verdict, replace_header(key, h, raw), wait, reason, batch.name }
+  return { verdict, replace_header(key, h, raw), wait, reason, batch.name, batch.trace or nil }
 end
 -- lua/operator_lists.lua
 end do

@@ -1,5 +1,5 @@
 -- lua/keys.lua
-local batch_deadlines_key, numbered_key, account_key, free_numbers_key, UNUSED_FOR, batch_names_key, batch_number, may_be_empty, batch_key, clock, ms, now, tag do
+local batch_deadlines_key, numbered_key, account_key, free_numbers_key, UNUSED_FOR, batch_names_key, batch_number, may_be_empty, clock, batch_key, ms, now, tag do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
@@ -58,7 +58,7 @@ end do
 function batch_deadlines_key() return tag .. ':batch-deadlines' end
 -- tasks/open_batch.lua
 end
-local name, options, not_after, api_key = unpack(ARGV)
+local name, options, not_after, api_key, trace = unpack(ARGV)
 local fresh = redis.call('HEXISTS', batch_names_key(), name) == 0
 local number = batch_number(name)
 if fresh and options ~= '{}' then redis.call('HSET', batch_key(number), 'options', options) end
@@ -67,6 +67,7 @@ if fresh and not_after ~= '' then
   redis.call('ZADD', batch_deadlines_key(), not_after, number)
 end
 if fresh and api_key ~= '' then redis.call('HSET', batch_key(number), 'by', api_key) end
+if fresh and trace ~= '' then redis.call('HSET', batch_key(number), 'trace', trace) end
 local made = redis.call('HMGET', batch_key(number), 'options', 'by')
 redis.call('HSET', batch_key(number), 'written', ms(now))
 if not fresh then may_be_empty(number, now + UNUSED_FOR) end
