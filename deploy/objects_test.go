@@ -180,6 +180,17 @@ func TestChart_GracePeriodIsLongerThanACall(t *testing.T) {
 	}
 }
 
+// serve answers until Kubernetes sends it no more requests.
+func TestChart_ServeStopsAfterItsEndpoint(t *testing.T) {
+	t.Parallel()
+	for _, d := range deployments(objects(t, cases(t)["minimal"])) {
+		hook := d.Spec.Template.Spec.Containers[0].Lifecycle
+		if strings.HasSuffix(d.Name, "-serve") && (hook == nil || hook.PreStop.Sleep.Seconds < 5) {
+			t.Errorf("%s stops at once", d.Name)
+		}
+	}
+}
+
 // Every object that selects pods selects those of this release.
 func TestChart_SelectorsMatchThePods(t *testing.T) {
 	t.Parallel()
