@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ type progress struct {
 	last    job.Progress
 	pace    forecast.Throughput
 	why     string // why no link is created now, in a few words
+	gate    string // the state of the gate; "" if it is not known yet
 }
 
 func newProgress(out io.Writer, tty bool) *progress {
@@ -44,11 +46,12 @@ func (p *progress) report(now job.Progress) {
 	}
 }
 
-// waits sets why no link is created now; "" if links are created.
-func (p *progress) waits(why string) {
+// waits sets why no link is created now, or "" if links are created; and the state of the
+// gate.
+func (p *progress) waits(why, gate string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.why = why
+	p.why, p.gate = why, gate
 }
 
 func (p *progress) text() string {
@@ -83,19 +86,25 @@ func (p *progress) render(width int) string {
 	return terminal.WithBar(count(done)+"/"+count(total), after, done, total, width)
 }
 
-// speed returns the rate and the time left, or why no link is created.
+// speed returns the rate and the time left, or why no link is created, and the state of
+// the gate.
 func (p *progress) speed() string {
 	open := p.last.Total() - p.last.Finished()
-	rate := p.pace.Rate(time.Now(), p.last.Finished())
-	switch {
-	case open == 0:
-		return ""
-	case p.why != "":
-		return p.why
-	case rate == 0:
+	if open == 0 {
 		return ""
 	}
-	return rate.String() + "  " + rate.Left(open)
+	var parts []string
+	rate := p.pace.Rate(time.Now(), p.last.Finished())
+	switch {
+	case p.why != "":
+		parts = append(parts, p.why)
+	case rate != 0:
+		parts = append(parts, rate.String(), rate.Left(open))
+	}
+	if p.gate != "" {
+		parts = append(parts, "gate "+p.gate)
+	}
+	return strings.Join(parts, "  ")
 }
 
 // stop ends the bar, and leaves it on the terminal. It may be called repeatedly.

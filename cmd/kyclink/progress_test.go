@@ -52,7 +52,7 @@ func TestProgress_FitsItsTerminal(t *testing.T) {
 			p := newProgress(&capture{}, false)
 			p.last = job.Progress{Rows: 1_000_000, All: 1_500_000, Counts: map[request.State]int{request.Waiting: 400_000}}
 			p.pace.Add(time.Now().Add(-10*time.Second), 599_000)
-			p.why = why
+			p.waits(why, "ramping")
 			var screen capture
 			p.Line = terminal.NewFixedLine(&screen, width)
 			p.Draw(p.render)
@@ -60,9 +60,9 @@ func TestProgress_FitsItsTerminal(t *testing.T) {
 			if n := utf8.RuneCountInString(text); n > width-3 || n < min(width-3, 60) {
 				t.Errorf("on %d columns it draws %d: %q", width, n, text)
 			}
-			want := "  100.0/s  2h30m left"
+			want := "  100.0/s  2h30m left  gate ramping"
 			if why != "" {
-				want = "  " + why
+				want = "  " + why + "  gate ramping"
 			}
 			if width >= 80 && !strings.HasSuffix(text, "] 40 %"+want) {
 				t.Errorf("on %d columns it draws %q", width, text)

@@ -24,9 +24,9 @@ type WatchConfig struct {
 	Redis      redis.UniversalClient
 	Stores     *storage.Stores
 	Credential string // fingerprint of the account's credentials
-	// OnObstacle is called every second with what prevents new links, in a few words;
-	// "" if nothing does.
-	OnObstacle func(obstacle string)
+	// OnObstacle is called every second with what prevents new links, in a few words, or ""
+	// if nothing does; and with the state of the gate.
+	OnObstacle func(obstacle, gate string)
 	// OnMessage is called when an obstacle persists, and when it is gone.
 	OnMessage func(message string)
 }
@@ -88,7 +88,7 @@ func (w *watch) run(ctx context.Context) error {
 			return err
 		}
 		obstacle := obstacleIn(s)
-		w.OnObstacle(obstacle)
+		w.OnObstacle(obstacle, s.Gate.State)
 		if message := w.notices.next(time.Now(), obstacle, s.why); message != "" {
 			w.OnMessage(message)
 		}
