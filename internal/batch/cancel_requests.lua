@@ -17,7 +17,7 @@ for i = 5, #ARGV, 6 do
   local id, generation, run, event_id, id_json, tail = unpack(ARGV, i, i + 5)
   local key = record_key(id)
   local raw = redis.call('GET', key)
-  local h = raw and not unreadable(raw) and parse_header(raw)
+  local h = raw and read_header(raw)
   if not h or h.batch ~= batch or ENDED[h.state] then -- nothing to do
   elseif h.gen ~= tonumber(generation) or h.run ~= tonumber(run) then
     out[#out + 1] = id

@@ -148,7 +148,7 @@ end
 local function erase_earlier(id, generation, ended_by)
   local key = old_key(generation, id)
   local raw = redis.call('GET', key)
-  local h = raw and not unreadable(raw) and parse_header(raw)
+  local h = raw and read_header(raw)
   if not h or not ENDED[h.state] or h.changed > ended_by then return end
   for entry in string.gmatch(raw, ENTRY) do mention_event(id, entry) end
   redis.call('DEL', key)

@@ -48,9 +48,8 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
   local key = record_key(id)
   local raw = redis.call('GET', key)
   if not raw then return { 'stale', '', '0', '' } end
-  local why = unreadable(raw)
-  if why then return { why, '', '0', '' } end
-  local h = parse_header(raw)
+  local h, why = read_header(raw)
+  if not h then return { why, '', '0', '' } end
   if h.gen ~= tonumber(generation) or h.run ~= tonumber(run) or h.turn ~= tonumber(turn) then return { 'stale', raw, '0', '' } end
   if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
 

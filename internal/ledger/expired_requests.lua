@@ -6,14 +6,14 @@
 -- Returns {how many to skip next, or '' after the last page, id, record, ...}. A request
 -- in `calling` is left out: its fault ends it. Ended requests leave the set.
 --
--- uses: keys, clock, record, readable
+-- uses: keys, clock, readable
 local skip, max = unpack(ARGV)
 local due = redis.call('ZRANGEBYSCORE', deadlines_key(), '-inf', ms(now), 'LIMIT', skip, max)
 local out, kept = { '' }, tonumber(skip)
 for _, id in ipairs(due) do
   local raw = redis.call('GET', record_key(id))
-  local why = raw and unreadable(raw)
-  local h = raw and not why and parse_header(raw)
+  local h, why = nil, nil
+  if raw then h, why = read_header(raw) end
   if not why and not (h and h.deadline == 'd') then
     redis.call('ZREM', deadlines_key(), id)
   elseif not h or h.state == 'c' then

@@ -50,10 +50,9 @@ local function feed(batch, ids)
   for i, id in ipairs(ids) do keys[i] = record_key(id) end
   local stored, fed = redis.call('MGET', unpack(keys)), {}
   for i, id in ipairs(ids) do
-    local raw, h = stored[i] ~= '' and stored[i], nil
-    local why = raw and unreadable(raw)
+    local raw, h, why = stored[i], nil, nil
+    if raw and raw ~= '' then h, why = read_header(raw) end
     if why == 'newer' then redis.call('SADD', tag .. ':newer', id) end
-    if raw and not why then h = parse_header(raw) end
     if h and h.state == 'w' and h.lane == 'b' and h.batch == batch and not fed[id] then
       fed[id] = true
       h.state, h.changed = 'q', now

@@ -1,5 +1,5 @@
 -- ledger/buffer.lua
-local MAX_UNLOGGED, MAX_UNOBSERVED, OBSERVE_EVERY, RAMP_AFTER, clear_probe, clock_jumped_ahead, clock_stepped, list_ended, old_key, store_counts, LANE, MAX_DRIFT, MAX_PAUSE, REFUSAL_TTL, admit_by_rate, admit_call, attempt_is_over, calls_hang, count_possible_duplicates, count_refused, deadlines_key, in_retry_pause, infos, learn_latency, list_for_operator, load_header, observe, outcome_with_attempt, probe_gate, read_records, remove_refusal, replace_header, requeued_key, require_fields, send_collected, set_link_kind, turn_ref, unlist_for_operator, CONNECT_TIMEOUT, NEW_HEADER, RAMP_TIME, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, earliest_grant, is_granted, is_probe, link_kind, remove_call, save_header, stop_field, take_token, update_refusal, with_attempt, with_earlier, ENDED, RANK, USED, WAITER_TTL, admit, attempts_of, batch_key, call_name, conclude, counts_of, record_change, report_signal, settle_bucket, store_gate, ANSWER_TIMEOUT, FIRST_PAUSE, batch_info, count_uncertain, expired, held_grants, max_ahead, read_gate, refusal, store_refusal, unreadable, dirty, expected, record_key, write_record, close_for, close_reason, members, parse_header, pushed, queued_key, second, CALLS, MAX_WAIT, batch_counts, changes, increments, refusal_key, throttled, HEADER, account_key, sections, NAME, count, move, us, fault, kind, created, records, changed, tag, clock, set, ms, now, call, gate local redis = redis do
+local MAX_UNLOGGED, MAX_UNOBSERVED, OBSERVE_EVERY, RAMP_AFTER, clear_probe, clock_jumped_ahead, clock_stepped, list_ended, old_key, store_counts, LANE, MAX_DRIFT, MAX_PAUSE, NEW_HEADER, REFUSAL_TTL, admit_by_rate, admit_call, attempt_is_over, calls_hang, count_possible_duplicates, count_refused, deadlines_key, in_retry_pause, infos, learn_latency, list_for_operator, load_header, observe, outcome_with_attempt, probe_gate, read_records, remove_refusal, replace_header, requeued_key, require_fields, send_collected, set_link_kind, turn_ref, unlist_for_operator, CONNECT_TIMEOUT, RAMP_TIME, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, earliest_grant, header_of_new, is_granted, is_new, is_probe, link_kind, read_header, remove_call, save_header, stop_field, take_token, update_refusal, with_attempt, with_earlier, ENDED, RANK, USED, WAITER_TTL, admit, attempts_of, batch_key, call_name, conclude, counts_of, record_change, report_signal, settle_bucket, store_gate, ANSWER_TIMEOUT, FIRST_PAUSE, batch_info, count_uncertain, expired, held_grants, max_ahead, read_gate, refusal, store_refusal, dirty, expected, parse_header, record_key, write_record, close_for, close_reason, members, pushed, queued_key, second, CALLS, HEADER, MAX_WAIT, batch_counts, changes, increments, refusal_key, throttled, account_key, sections, NAME, count, move, us, fault, kind, header, created, records, changed, tag, clock, set, ms, now, call, gate local redis = redis do
 local server = redis
 records, changed, members, increments, pushed = {}, {}, {}, {}, {}
 local function send_record(key)
@@ -201,32 +201,35 @@ NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', 
 ENDED = { C = true, F = true, X = true }
 local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......)(..........)(.............)(.............)(......)(.)'
 local NEW_COLUMNS = '^n(......)(.............)'
-local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
+function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
 local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
-local function parse_new_header(raw)
-  local batch, accepted = string.match(raw, NEW_COLUMNS)
+function header(version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed, holder, deadline)
+  if not version then return nil end
+  return {
+    version = version, length = HEADER, state = state, lane = lane, flag = flag, gen = gen + 0, run = run + 0, turn = turn + 0,
+    attempts = attempts + 0, charged = charged + 0, dups = dups + 0, batch = batch + 0, seen = seen + 0, accepted = accepted + 0,
+    changed = changed + 0, holder = holder + 0, deadline = deadline,
+  }
+end
+function header_of_new(batch, accepted)
+  if not batch then return nil end
   return {
     version = '2', length = NEW_HEADER, state = 'w', lane = 'b', flag = '-', gen = 1, run = 1, turn = 0, attempts = 0, charged = 0,
-    dups = 0, batch = tonumber(batch), seen = 0, accepted = tonumber(accepted), changed = tonumber(accepted), holder = 0,
-    deadline = '-',
+    dups = 0, batch = batch + 0, seen = 0, accepted = accepted + 0, changed = accepted + 0, holder = 0, deadline = '-',
   }
 end
 function parse_header(raw)
-  if is_new(raw) then return parse_new_header(raw) end
-  local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
-    string.match(raw, HEADER_COLUMNS)
-  if not state then error('record of an unknown version', 0) end
-  return {
-    version = version, length = HEADER, state = state, lane = lane, flag = flag, gen = tonumber(gen), run = tonumber(run), turn = tonumber(turn),
-    attempts = tonumber(attempts), charged = tonumber(charged), dups = tonumber(dups), batch = tonumber(batch),
-    seen = tonumber(seen), accepted = tonumber(accepted), changed = tonumber(changed_at), holder = tonumber(holder),
-    deadline = deadline,
-  }
+  return is_new(raw) and header_of_new(string.match(raw, NEW_COLUMNS)) or header(string.match(raw, HEADER_COLUMNS))
+    or error('record of an unknown version', 0)
 end
+local TIME_COLUMN = setmetatable({}, { __index = function(columns, at)
+  columns[at] = string.format('%013.0f', at)
+  return columns[at]
+end })
 local function format_header(h)
-  local raw = string.format('%s%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+  local raw = string.format('%s%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%s%s%06d%s',
     h.version, h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
-    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
+    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), TIME_COLUMN[h.accepted], TIME_COLUMN[h.changed], h.holder, h.deadline)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
@@ -336,23 +339,19 @@ function count_refused(batch, message)
 end
 -- lua/readable.lua
 end do
-local COLUMNS, NEW_DIGITS = '^[12][wqchCFX][ib][%-x]%d+()[%-dn]', '^n%d+()'
-function unreadable(raw)
-  local version = string.sub(raw, 1, 1)
-  if version == 'n' then
-    if string.match(raw, NEW_DIGITS) ~= NEW_HEADER + 1 then return 'poison' end
-  elseif version ~= '1' and version ~= '2' then
-    return 'newer'
-  elseif string.match(raw, COLUMNS) ~= HEADER then
-    return 'poison'
-  end
+local STRICT_COLUMNS = '^([12])([wqchCFX])([ib])([%-x])(%d%d%d)(%d%d%d)(%d%d%d%d)(%d%d%d%d%d)(%d%d)(%d%d%d%d)(%d%d%d%d%d%d)'
+  .. '(%d%d%d%d%d%d%d%d%d%d)(%d%d%d%d%d%d%d%d%d%d%d%d%d)(%d%d%d%d%d%d%d%d%d%d%d%d%d)(%d%d%d%d%d%d)([%-dn])'
+local STRICT_NEW_COLUMNS = '^n(%d%d%d%d%d%d)(%d%d%d%d%d%d%d%d%d%d%d%d%d)'
+function read_header(raw)
+  local h
+  if is_new(raw) then h = header_of_new(string.match(raw, STRICT_NEW_COLUMNS)) else h = header(string.match(raw, STRICT_COLUMNS)) end
+  if h then return h end
+  return nil, string.match(raw, '^[12n]') and 'poison' or 'newer'
 end
 local function load_readable(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if raw == '' then return nil end
-  local why = unreadable(raw)
-  if why then return nil, why end
-  return parse_header(raw)
+  return read_header(raw)
 end
 -- lua/deadline.lua
 end do
@@ -856,9 +855,8 @@ function admit(id, generation, run, turn, process, credential, kind, defaults, u
   local key = record_key(id)
   local raw = redis.call('GET', key)
   if not raw then return { 'stale', '', '0', '' } end
-  local why = unreadable(raw)
-  if why then return { why, '', '0', '' } end
-  local h = parse_header(raw)
+  local h, why = read_header(raw)
+  if not h then return { why, '', '0', '' } end
   if h.gen ~= tonumber(generation) or h.run ~= tonumber(run) or h.turn ~= tonumber(turn) then return { 'stale', raw, '0', '' } end
   if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
   local has, batch = link_kind(), batch_info(h.batch)

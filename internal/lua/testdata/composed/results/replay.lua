@@ -17,30 +17,33 @@ local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......
 local NEW_COLUMNS = '^n(......)(.............)'
 local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
 local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
-local function parse_new_header(raw)
-  local batch, accepted = string.match(raw, NEW_COLUMNS)
+local function header(version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed, holder, deadline)
+  if not version then return nil end
+  return {
+    version = version, length = HEADER, state = state, lane = lane, flag = flag, gen = gen + 0, run = run + 0, turn = turn + 0,
+    attempts = attempts + 0, charged = charged + 0, dups = dups + 0, batch = batch + 0, seen = seen + 0, accepted = accepted + 0,
+    changed = changed + 0, holder = holder + 0, deadline = deadline,
+  }
+end
+local function header_of_new(batch, accepted)
+  if not batch then return nil end
   return {
     version = '2', length = NEW_HEADER, state = 'w', lane = 'b', flag = '-', gen = 1, run = 1, turn = 0, attempts = 0, charged = 0,
-    dups = 0, batch = tonumber(batch), seen = 0, accepted = tonumber(accepted), changed = tonumber(accepted), holder = 0,
-    deadline = '-',
+    dups = 0, batch = batch + 0, seen = 0, accepted = accepted + 0, changed = accepted + 0, holder = 0, deadline = '-',
   }
 end
 function parse_header(raw)
-  if is_new(raw) then return parse_new_header(raw) end
-  local version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed_at, holder, deadline =
-    string.match(raw, HEADER_COLUMNS)
-  if not state then error('record of an unknown version', 0) end
-  return {
-    version = version, length = HEADER, state = state, lane = lane, flag = flag, gen = tonumber(gen), run = tonumber(run), turn = tonumber(turn),
-    attempts = tonumber(attempts), charged = tonumber(charged), dups = tonumber(dups), batch = tonumber(batch),
-    seen = tonumber(seen), accepted = tonumber(accepted), changed = tonumber(changed_at), holder = tonumber(holder),
-    deadline = deadline,
-  }
+  return is_new(raw) and header_of_new(string.match(raw, NEW_COLUMNS)) or header(string.match(raw, HEADER_COLUMNS))
+    or error('record of an unknown version', 0)
 end
+local TIME_COLUMN = setmetatable({}, { __index = function(columns, at)
+  columns[at] = string.format('%013.0f', at)
+  return columns[at]
+end })
 local function format_header(h)
-  local raw = string.format('%s%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+  local raw = string.format('%s%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%s%s%06d%s',
     h.version, h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
-    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
+    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), TIME_COLUMN[h.accepted], TIME_COLUMN[h.changed], h.holder, h.deadline)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
