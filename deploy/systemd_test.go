@@ -16,20 +16,28 @@ func units() map[string]string {
 
 func TestUnits_AreValidAndHardened(t *testing.T) {
 	t.Parallel()
-	path, err := filepath.Abs(program)
-	must(t, err)
 	for name, file := range units() {
 		unit, err := os.ReadFile(filepath.Join("systemd", file))
 		must(t, err)
-		copied := filepath.Join(t.TempDir(), name) // verify wants the program where the unit names it
-		must(t, os.WriteFile(copied, []byte(strings.Replace(string(unit), "/usr/bin/kyclink", path, 1)), 0o600))
-		if out, err := exec.Command("systemd-analyze", "verify", "--man=no", copied).CombinedOutput(); err != nil || len(out) > 0 {
-			t.Errorf("%s: systemd-analyze verify: %v\n%s", file, err, out)
-		}
+		copied := expectValidUnit(t, name, string(unit))
 		if out, err := exec.Command("systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=15", copied).CombinedOutput(); err != nil {
 			t.Errorf("%s: systemd-analyze security: its exposure is above 1.5: %v\n%s", file, err, out)
 		}
 	}
+}
+
+// expectValidUnit fails for a unit of which systemd does not understand everything. It
+// returns the file with the unit.
+func expectValidUnit(t *testing.T, name, unit string) string {
+	t.Helper()
+	path, err := filepath.Abs(program) // verify wants the program where the unit names it
+	must(t, err)
+	copied := filepath.Join(t.TempDir(), name)
+	must(t, os.WriteFile(copied, []byte(strings.Replace(unit, "/usr/bin/kyclink", path, 1)), 0o600))
+	if out, err := exec.Command("systemd-analyze", "verify", "--man=no", copied).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%s: systemd-analyze verify: %v\n%s", name, err, out)
+	}
+	return copied
 }
 
 // TestUnits_EnvironmentsStartTheProgram starts the units' processes with files in place of
