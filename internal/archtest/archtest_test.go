@@ -95,7 +95,7 @@ func arrows() map[string][]string {
 		// What Redis keeps, and the scripts' composition.
 		"internal/request":   {},
 		"internal/apikey":    {"internal/keyspace", "internal/legible"},
-		"internal/audit":     {"internal/keyspace", "internal/apikey"},
+		"internal/audit":     {"internal/keyspace", "internal/apikey", "internal/lua"},
 		"internal/linktask":  {"internal/request", "internal/keyspace"},
 		"internal/linkview":  {"tasks", "internal/request"},
 		"internal/keyspace":  {"internal/request"},
@@ -157,7 +157,7 @@ func testArrows() map[string][]string {
 		"internal/batch":            noun,
 		"internal/deadletter":       noun,
 		"internal/delivery":         noun,
-		"internal/erasure":          noun,
+		"internal/erasure":          append(noun[:len(noun):len(noun)], "internal/audit"),
 		"internal/fleet":            noun,
 		"internal/operator":         noun,
 		"internal/search":           noun,

@@ -13,10 +13,11 @@ import (
 
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
 )
 
 const (
-	// maxChanges is the number of changes that are kept, about 100 MB in Redis.
+	// maxChanges is the number of changes that are kept, about 120 MB in Redis.
 	maxChanges = 1_000_000
 	pageSize   = 1000
 )
@@ -40,22 +41,22 @@ type Change struct {
 // Trail is the audit trail of an account: a stream in Redis of at most a million
 // changes. It is safe for concurrent use.
 type Trail struct {
-	rdb redis.UniversalClient
-	key string
+	rdb  redis.UniversalClient
+	keys keyspace.Keys
+	most int // changes that are kept
 }
 
 // NewTrail returns a trail that uses rdb and does not close it.
 func NewTrail(rdb redis.UniversalClient, account string) *Trail {
-	return &Trail{rdb: rdb, key: keyspace.Keys{Account: account}.Audit()}
+	return &Trail{rdb: rdb, keys: keyspace.Keys{Account: account}, most: maxChanges}
 }
 
-// Append stores a change.
+// Append stores a change. It is found by its target, so that an erasure does not read the
+// whole trail.
 func (t *Trail) Append(ctx context.Context, c Change) error {
-	values := []string{"key", c.Key.ID, "name", c.Key.Name, "action", c.Action, "target", c.Target, "request", c.RequestID}
-	if c.By != "" {
-		values = append(values, "by", c.By)
-	}
-	err := t.rdb.XAdd(ctx, &redis.XAddArgs{Stream: t.key, MaxLen: maxChanges, Approx: true, Values: values}).Err()
+	err := appendScript.Run(ctx, t.rdb, []string{t.keys.Tag()}, lua.Args{
+		"max": t.most, "key": c.Key.ID, "name": c.Key.Name, "action": c.Action, "target": c.Target, "request": c.RequestID, "by": c.By,
+	}).Err()
 	if err != nil {
 		return fmt.Errorf("write the audit trail: %w", err)
 	}
@@ -70,7 +71,7 @@ func (t *Trail) Changes(ctx context.Context, since time.Time) iter.Seq2[Change, 
 			from = strconv.FormatInt(max(0, since.UnixMilli()), 10)
 		}
 		for {
-			entries, err := t.rdb.XRangeN(ctx, t.key, from, "+", pageSize).Result()
+			entries, err := t.rdb.XRangeN(ctx, t.keys.Audit(), from, "+", pageSize).Result()
 			if err != nil {
 				yield(Change{}, fmt.Errorf("read the audit trail: %w", err))
 				return
@@ -103,7 +104,7 @@ func (t *Trail) Page(ctx context.Context, since, before time.Time, after string,
 	if !since.IsZero() {
 		oldest = strconv.FormatInt(max(0, since.UnixMilli()), 10)
 	}
-	entries, err := t.rdb.XRevRangeN(ctx, t.key, newest, oldest, int64(limit)+1).Result()
+	entries, err := t.rdb.XRevRangeN(ctx, t.keys.Audit(), newest, oldest, int64(limit)+1).Result()
 	if err != nil {
 		return nil, "", fmt.Errorf("read the audit trail: %w", err)
 	}

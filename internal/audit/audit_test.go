@@ -1,9 +1,14 @@
 package audit
 
 import (
+	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/fixture"
@@ -52,4 +57,62 @@ func TestTrail_ReturnsChangesInOrder(t *testing.T) {
 	if later := read(at.Add(time.Hour)); len(later) != 0 {
 		t.Errorf("got %d changes since an hour after the last, want none", len(later))
 	}
+}
+
+// The latest changes are kept, and listed by their targets as long as they are kept, also
+// beside those of an earlier version, which listed none and kept more.
+func TestAppend_KeepsABoundedNumberOfChangesListedByTarget(t *testing.T) {
+	rdb := fixture.Redis().Client(t)
+	trail := NewTrail(rdb, redistest.Account())
+	trail.most = 50
+	earlier := func(target string) {
+		t.Helper()
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: trail.keys.Audit(), Values: []string{"target", target}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 90 {
+		earlier(fmt.Sprint("A-", i%7))
+	}
+	for i := range 130 {
+		target := fmt.Sprint("A-", i%11)
+		if i%5 == 0 {
+			target = "" // a change of the account
+		}
+		if err := trail.Append(t.Context(), Change{Key: apikey.Key{ID: "4f8a1c2e9b07"}, Action: "links.request", Target: target}); err != nil {
+			t.Fatal(err)
+		}
+		if i == 70 { // an earlier version trims what is listed
+			rdb.XTrimMaxLen(t.Context(), trail.keys.Audit(), 20)
+		}
+	}
+	want, got := listed(t, rdb, trail)
+	if n := rdb.XLen(t.Context(), trail.keys.Audit()).Val(); n != 50 {
+		t.Errorf("%d changes are kept, want 50", n)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("listed are\n%v, and the trail has\n%v", got, want)
+	}
+}
+
+// listed returns target and ID of all entries with a target, as the trail has them and as
+// they are listed.
+func listed(t *testing.T, rdb *redis.Client, trail *Trail) (stored, listed []string) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	for _, e := range rdb.XRange(ctx, trail.keys.Audit(), "-", "+").Val() {
+		if target := fmt.Sprint(e.Values["target"]); target != "" {
+			stored = append(stored, target+" "+e.ID)
+		}
+	}
+	for _, key := range rdb.Keys(ctx, trail.keys.Tag()+":audited:*").Val() {
+		for target, ids := range rdb.HGetAll(ctx, key).Val() {
+			for id := range strings.FieldsSeq(ids) {
+				listed = append(listed, target+" "+id)
+			}
+		}
+	}
+	slices.Sort(stored)
+	slices.Sort(listed)
+	return stored, listed
 }

@@ -63,17 +63,18 @@ type Erasure struct {
 	Generations int // erased ones
 	Rows        int // rows and lists that lost the id
 	Events      int // erased ones
+	Entries     int // of the audit trail, erased ones
 }
 
-// Erase erases ended requests, and what names them: rows, lists and events. It counts them
-// as erased. What earlier versions wrote may remain, see [Eraser.EraseRows] and
-// [Eraser.EraseEvents].
+// Erase erases ended requests, and what names them: rows, lists, events and entries of the
+// audit trail. It counts them as erased. What earlier versions wrote may remain, see
+// [Eraser.EraseRows], [Eraser.EraseEvents] and [Eraser.EraseEntries].
 func (er *Eraser) Erase(ctx context.Context, ids []string) ([]Erasure, error) {
 	return er.eraseAll(ctx, ids, true, math.MaxInt64)
 }
 
 // eraseAll erases the requests that ended by a time, in ms. Only with force are their events
-// erased as well.
+// and entries of the audit trail erased as well.
 func (er *Eraser) eraseAll(ctx context.Context, ids []string, force bool, endedBy int64) ([]Erasure, error) {
 	all := make([]Erasure, 0, len(ids))
 	for page := range slices.Chunk(ids, eraseRows) {
@@ -83,7 +84,7 @@ func (er *Eraser) eraseAll(ctx context.Context, ids []string, force bool, endedB
 			return all, fmt.Errorf("erase %d requests: %w", len(page), err)
 		}
 		for i, id := range page {
-			one, err := readErasure(id, reply[5*i:5*i+5])
+			one, err := readErasure(id, reply[6*i:6*i+6])
 			if err != nil {
 				return all, err
 			}
@@ -99,7 +100,8 @@ func readErasure(id string, reply []any) (Erasure, error) {
 	generations, _ := reply[1].(int64)
 	rows, _ := reply[2].(int64)
 	events, _ := reply[4].(int64)
-	e.Generations, e.Rows, e.Events = int(generations), int(rows), int(events)
+	entries, _ := reply[5].(int64)
+	e.Generations, e.Rows, e.Events, e.Entries = int(generations), int(rows), int(events), int(entries)
 	switch {
 	case state == "-":
 	case state == "newer" || state == "poison":

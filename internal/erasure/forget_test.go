@@ -1,9 +1,14 @@
 package erasure_test
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/quarantine"
@@ -73,5 +78,64 @@ func TestEraseQuarantined_RemovesEntriesThatNameTheRequest(t *testing.T) {
 	}
 	if n != 3 || err != nil || len(left) != 2 || left[0].Task != "y" || left[1].Task != "A-10:1:1:1" {
 		t.Errorf("%d entries were erased, %v; %+v are left", n, err, left)
+	}
+}
+
+// The entries of the audit trail that name a request are erased with it, by request and not
+// by retention. The trail is read only as far as an earlier version may have written it.
+func TestErase_RemovesEntriesOfTheAuditTrail(t *testing.T) {
+	h := newHarness(t)
+	trail := audit.NewTrail(h.Redis, h.Keys.Account)
+	change := func(target string) {
+		t.Helper()
+		h.Must(trail.Append(t.Context(), audit.Change{Action: "links.request", Target: target}))
+	}
+	earlier := func(target string) {
+		t.Helper()
+		h.Must(h.Redis.XAdd(t.Context(), &redis.XAddArgs{Stream: h.Keys.Audit(), Values: []string{"target", target}}).Err())
+	}
+	earlier("R-1")
+	h.Import("spring", ledgertest.Rows(1, 3))
+	for _, target := range []string{"R-1", "R-2", "spring", "R-1", "R-3", "gone", ""} {
+		change(target)
+	}
+	earlier("R-1")                                                 // beside this version
+	for state, want := range map[string]int{"R-3": 0, "gone": 1} { // one waits, and one has no record
+		if e := h.Erase(state)[0]; e.Entries != want {
+			t.Errorf("the erasure is %+v, want %d entries", e, want)
+		}
+	}
+	h.CancelBatch("spring")
+	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Nanosecond})
+	if e := h.Erase("R-1")[0]; e.Entries != 2 {
+		t.Errorf("the erasure is %+v, want two entries", e)
+	}
+	left := func() (targets []string) {
+		t.Helper()
+		for _, e := range h.Redis.XRange(t.Context(), h.Keys.Audit(), "-", "+").Val() {
+			targets = append(targets, fmt.Sprint(e.Values["target"]))
+		}
+		return targets
+	}
+	indexed := func(ago time.Duration) {
+		t.Helper()
+		h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "audit_indexed", time.Now().Add(-ago).UnixMilli()).Err())
+	}
+	indexed(time.Hour)
+	n, err := h.Stores.Erasure.EraseEntries(t.Context(), map[string]bool{"R-1": true})
+	h.Must(err)
+	h.Must(h.Redis.Del(t.Context(), h.Keys.Tag()+":ended").Err()) // retention finds the requests by scanning
+	_, err = keeper.Erasure.EraseExpired(t.Context(), time.Hour)
+	h.Must(err)
+	if got := left(); n != 2 || !slices.Equal(got, []string{"R-2", "spring", "R-3", ""}) {
+		t.Errorf("%d entries of an earlier version were erased, those of %q are left", n, got)
+	}
+	if e := h.Erase("R-2")[0]; e.Entries != 1 { // retention has erased its record
+		t.Errorf("the erasure is %+v, want one entry", e)
+	}
+	indexed(25 * time.Hour)
+	earlier("R-4") // this cannot be: no earlier version writes any more
+	if n, err := h.Stores.Erasure.EraseEntries(t.Context(), map[string]bool{"R-4": true}); n != 0 || err != nil {
+		t.Errorf("%d entries were erased, %v; want the trail not to be read", n, err)
 	}
 }

@@ -242,6 +242,7 @@ func (e *Erasure) erase(ctx context.Context, ids []string) (gone []string, err e
 		e.erased.Generations += r.Generations
 		e.erased.Rows += r.Rows
 		e.erased.Events += r.Events
+		e.erased.Entries += r.Entries
 		e.damaged = e.damaged || r.Erased && r.Unreadable
 		switch {
 		case r.Erased:

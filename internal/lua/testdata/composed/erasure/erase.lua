@@ -1,5 +1,5 @@
 -- lua/keys.lua
-local cancelled_key, deadlines_key, delivery_key, order_key, pending_key, undelivered_key, ENDED, NEW_HEADER, account_key, batch_key, deliveries_key, erase_deliveries, load_header, load_readable, mention_event, queued_key, requeued_key, take_mentions, unlist_for_operator, with_events, batch_row, erase, header_of_new, is_new, may_be_empty, minute_of, old_key, read_header, NAME, count, erase_mentions, unlist_ended, parse_header, now, record_key, HEADER, clock, ms, header, tag do
+local cancelled_key, deadlines_key, delivery_key, order_key, pending_key, undelivered_key, ENDED, NEW_HEADER, account_key, batch_key, deliveries_key, erase_audited, erase_deliveries, load_header, load_readable, mention_event, queued_key, requeued_key, take_mentions, unlist_for_operator, with_events, batch_row, erase, header_of_new, is_new, may_be_empty, minute_of, old_key, read_header, NAME, count, erase_mentions, unlist_ended, parse_header, now, record_key, HEADER, clock, ms, header, tag do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 function record_key(id) return tag .. '/' .. id end
@@ -354,6 +354,37 @@ local function erase_earlier(id, generation, ended_by)
   for entry in string.gmatch(raw, ENTRY) do mention_event(id, entry) end
   redis.call('DEL', key)
 end
+-- lua/audited.lua
+end do
+local function audit_key() return tag .. ':audit' end
+local function audited_key(target) return tag .. ':audited:' .. string.sub(redis.sha1hex(target), 1, 4) end
+local function target_of(entry)
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 'target' then return entry[2][i + 1] end
+  end
+  return ''
+end
+local function list_audited(target, id)
+  if target == '' then return end
+  local key = audited_key(target)
+  redis.call('HSET', key, target, (redis.call('HGET', key, target) or '') .. id .. ' ')
+end
+local function unlist_audited(target, id)
+  local key = audited_key(target)
+  local known = redis.call('HGET', key, target) or ''
+  local _, last = string.find(' ' .. known, ' ' .. id .. ' ', 1, true)
+  if not last then return end
+  local left = string.sub(known, last)
+  if left == '' then redis.call('HDEL', key, target) else redis.call('HSET', key, target, left) end
+end
+function erase_audited(target)
+  local key, removed = audited_key(target), 0
+  local known = redis.call('HGET', key, target)
+  if not known then return 0 end
+  for id in string.gmatch(known, '%S+') do removed = removed + redis.call('XDEL', audit_key(), id) end
+  redis.call('HDEL', key, target)
+  return removed
+end
 -- erasure/erase.lua
 end
 local force, ended_by = unpack(ARGV, 1, 2)
@@ -375,6 +406,8 @@ for i = 3, #ARGV do
   elseif h then
     state, at = '=' .. NAME[h.state], ms(h.changed)
   end
-  for _, value in ipairs({ state, generations, rows, at, removed }) do out[#out + 1] = value end
+  local entries = 0
+  if force == '1' and redis.call('EXISTS', record_key(id)) == 0 then entries = erase_audited(id) end
+  for _, value in ipairs({ state, generations, rows, at, removed, entries }) do out[#out + 1] = value end
 end
 return out
