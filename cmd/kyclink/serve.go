@@ -100,6 +100,7 @@ func (e *engine) serveAPI(ctx context.Context, l net.Listener, o *monitor.Server
 			return err
 		}
 		certificate = c.Get
+		o.WatchCertificate(c.Ends)
 	} else if !cfg.Loopback() {
 		e.log.Warn("HTTP is not encrypted: API keys and links cross the network in plain text; set KYCLINK_TLS_CERT and KYCLINK_TLS_KEY, or put a proxy that uses TLS in front")
 	}

@@ -21,6 +21,7 @@ type Gauges struct {
 	Backlog Backlog
 	Workers int
 	Oldest  Oldest
+	Memory  Memory
 	// Held, Failed and GivenUp are the numbers of requests and deliveries that wait for an
 	// operator; Pending is the number of deliveries in progress.
 	Held, Failed, GivenUp, Pending int
@@ -55,6 +56,9 @@ func (a *Reader) Gauges(ctx context.Context) (g Gauges, err error) {
 		return g, err
 	}
 	if g.Oldest, err = a.oldest(ctx); err != nil {
+		return g, err
+	}
+	if g.Memory, err = a.memory(ctx); err != nil {
 		return g, err
 	}
 	if g.Results, err = a.results.Sample(ctx, MaxGaugedGroups, maxGaugedEvents); err != nil {

@@ -63,6 +63,12 @@ func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.loaded, nil
 }
 
+// Ends returns when the certificate expires.
+func (c *Certificate) Ends() time.Time {
+	now, _ := c.Get(nil) // it has been loaded, so that there is no error
+	return now.Leaf.NotAfter
+}
+
 func (c *Certificate) load() error {
 	c.version = c.readVersion() // before reading, so that a change in between causes another reload
 	pair, err := tls.LoadX509KeyPair(c.cert, c.key)

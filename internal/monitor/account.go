@@ -24,6 +24,7 @@ type accountCollector struct {
 
 	up, ended, possibleDuplicates, held, failed, backlog, waiting, rate, workers, state, closed              metric
 	entries, resultsCap, oldest, dropped, unacknowledged, behind, callbacksPending, callbacksGivenUp, status metric
+	memory, memoryLimit                                                                                      metric
 }
 
 // reading is the account as it is at a scrape.
@@ -69,6 +70,8 @@ func newAccount(cfg Config) *accountCollector {
 	a.rate = add(gauge, "rate_limit_calls_per_second", "Rate limit in force, in calls to FaceKi per second.")
 	a.status = add(gauge, "status", "1 for the code of the present diagnosis and of each further finding (kyclink status), else 0.", "code")
 	a.workers = add(gauge, "workers", "Live worker processes.")
+	a.memory = add(gauge, "redis_memory_used_bytes", "Memory of the Redis server of the account, absent if Redis does not permit INFO.")
+	a.memoryLimit = add(gauge, "redis_memory_max_bytes", "Limit of that memory (maxmemory), absent if there is none.")
 	a.entries = add(gauge, "results_entries", "Events in the results stream.")
 	a.resultsCap = add(gauge, "results_cap", "Number of events above which the oldest are trimmed, acknowledged or not; absent before the first worker.")
 	a.oldest = add(gauge, "results_oldest_age_seconds", "Age of the oldest event in the results stream, 0 if it is empty.")
@@ -126,6 +129,12 @@ func (a *accountCollector) Collect(to chan<- prometheus.Metric) {
 	send(a.workers, float64(g.Workers))
 	send(a.callbacksPending, float64(g.Pending))
 	send(a.callbacksGivenUp, float64(g.GivenUp))
+	if g.Memory.Used > 0 {
+		send(a.memory, float64(g.Memory.Used))
+	}
+	if g.Memory.Max > 0 {
+		send(a.memoryLimit, float64(g.Memory.Max))
+	}
 	a.results(g.Results, send)
 }
 

@@ -73,6 +73,14 @@ func New(cfg Config) *Server {
 	return s
 }
 
+// WatchCertificate adds the metric of when the TLS certificate of this process expires, which
+// ends returns. It is called once.
+func (s *Server) WatchCertificate(ends func() time.Time) {
+	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "kyclink_certificate_expiry_timestamp_seconds", Help: "When the TLS certificate of this process expires, in seconds since 1970; absent without TLS.",
+	}, func() float64 { return float64(ends().Unix()) }))
+}
+
 // Serve answers requests on l until ctx ends, and closes l. ready returns why the
 // process does not work, without a secret; nil if it does.
 func (s *Server) Serve(ctx context.Context, l net.Listener, ready func() error) {

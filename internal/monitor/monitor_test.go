@@ -69,10 +69,12 @@ func newServer(a fakeAccount) *Server {
 func busy() *Server {
 	o := newServer(fakeAccount{gauges: account.Gauges{
 		Gate: admission.GateStatus{State: "closed", Reason: "outage"}, Rate: 5, Workers: 2, Backlog: account.Backlog{Interactive: 1, Bulk: 2},
+		Memory: account.Memory{Used: 300, Max: 400},
 		Oldest: account.Oldest{Interactive: 15 * time.Second, Bulk: time.Minute},
 		Held:   3, Failed: 4, GivenUp: 5, Pending: 6, Created: 7, EndedFailed: 8, EndedCancelled: 9, PossibleDuplicates: 10,
 		Results: results.Status{Length: 900, Cap: 1000, Dropped: 11, Groups: []results.Group{{Group: "crm", Lag: 12, Pending: 13, Behind: 14.5}, {Group: "\xff"}, {Group: "\xfe"}}},
 	}})
+	o.WatchCertificate(func() time.Time { return time.Unix(1_700_000_000, 0) })
 	o.Admitted(context.Background(), tasks.Interactive, 4*time.Second)
 	o.Admitted(context.Background(), tasks.Bulk, 3*time.Second)
 	o.Created(context.Background(), tasks.Bulk, 90*time.Second)
@@ -147,6 +149,9 @@ func TestMetrics_CountEveryEvent(t *testing.T) {
 		`kyclink_admission_wait_seconds_sum{lane="interactive"} 4`,
 		`kyclink_admission_wait_seconds_count{lane="bulk"} 1`,
 		`kyclink_admission_wait_seconds_sum{lane="bulk"} 3`,
+		`kyclink_redis_memory_used_bytes{account="default"} 300`,
+		`kyclink_redis_memory_max_bytes{account="default"} 400`,
+		`kyclink_certificate_expiry_timestamp_seconds 1.7e+09`,
 		`kyclink_link_duration_seconds_sum{lane="bulk"} 90`,
 		`kyclink_link_duration_seconds_count{lane="interactive"} 0`,
 		`kyclink_backlog_oldest_age_seconds{account="default",lane="interactive"} 15`,
