@@ -52,7 +52,7 @@ screenshots: test-needs chromium ## write pictures of all pages of the operator 
 # deploy is a module of its own: what its tests need (Helm, types of Kubernetes) stays out
 # of the program. Compiling them takes two minutes of a processor, the first time.
 .PHONY: test-deploy
-test-deploy: build test-needs systemd promtool ## test the chart, the compose file and the units of systemd, without a cluster
+test-deploy: build test-needs systemd promtool ## test the chart, the compose file, alerts, dashboards and the units of systemd, without a cluster
 	cd deploy && GOGC=400 go test -count=1 -vet=off -timeout=20m ./...
 
 # Measures bin/kyclink. bin/bench is built because a program under go run does not
@@ -87,6 +87,10 @@ docs: ## write the generated pages of docs again, from the code
 	go test ./internal/doctest -count=1 -run 'PageMatches' -update-docs
 	go test ./internal/bench -count=1 -run '^TestBenchmarksPage' -update-docs
 	go test ./cmd/kyclink -count=1 -run '^Test(CLIReference|GettingStarted)' -update-docs
+
+.PHONY: dashboards
+dashboards: ## write the dashboards of Grafana again, from the code
+	cd deploy && go run ./grafana/generate grafana
 
 .PHONY: man
 man: ## write man pages to man/

@@ -147,8 +147,12 @@ func setDefault(d *time.Duration, value time.Duration) {
 	}
 }
 
-// Run recovers until ctx is done.
+// Run recovers until ctx is done. At first it records no repair of each kind, so that the first
+// one shows as an increase of the metric.
 func (r *Recovery) Run(ctx context.Context) {
+	for _, kind := range []string{Orphaned, Archived, Quarantined, Missing, Late, Expired, Retired, Deleted, Readable, Cancelled} {
+		r.meter.Recovered(kind, 0)
+	}
 	for {
 		select {
 		case <-ctx.Done():
