@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
@@ -114,15 +117,15 @@ func (g *grown) control(ctx context.Context, c batch.Control) error {
 	return nil
 }
 
-// begin has a worker join the empty account, as it is usual: one that has rows before its
-// first worker is searched for those that an earlier version wrote.
+// begin has a worker look for what an earlier version left, while the account is empty, as
+// is usual: in one that is not, it does so for an hour.
 func (g *grown) begin(ctx context.Context) ([]figure, error) {
 	p, err := g.work(ctx, "500/s", 5, slots)
 	if err != nil {
 		return nil, err
 	}
-	indexed := func() bool { return g.rdb.HExists(ctx, "{kyclink:default}:account", "rows_indexed").Val() }
-	if err := g.waitUntil(ctx, "the worker has found that there are no rows", indexed); err != nil {
+	searched := func() bool { return g.rdb.HExists(ctx, "{kyclink:default}:account", "unlisted_erased").Val() }
+	if err := g.waitUntil(ctx, "the worker has found nothing of an earlier version", searched); err != nil {
 		return nil, err
 	}
 	_, _, err = p.stop(30 * time.Second)
@@ -316,36 +319,80 @@ func (g *grown) drainOnce(ctx context.Context, before, n int) (w work, err error
 	return w, nil
 }
 
-// imports imports 100,000 more rows.
+// imports imports 100,000 more rows: once as Redis may double its table of keys, which slows
+// down every program that adds keys, and once when it has.
 func (g *grown) imports(ctx context.Context) ([]figure, error) {
 	if err := g.fill(ctx); err != nil {
 		return nil, err
 	}
-	if err := g.rdb.ConfigResetStat(ctx).Err(); err != nil {
+	growing, err := g.importOnce(ctx)
+	if err != nil {
 		return nil, err
+	}
+	settled := growing
+	if g.waiting > growthRows { // with fewer it doubles several times
+		if err := g.settle(ctx); err != nil {
+			return nil, err
+		}
+		if settled, err = g.importOnce(ctx); err != nil {
+			return nil, err
+		}
+	}
+	g.targets = append(g.targets, atMost("import beside 1,000,000 waiting, scripts in Redis, p99.9", "ms", settled.slowest, 5))
+	return []figure{
+		flatRate("import, rows, including the start of the process", "1/s", settled.perSecond),
+		flatCost("import, processor time of Redis for a row", "µs", settled.redis),
+		info("import, scripts in Redis, p99.9", "ms", settled.slowest),
+		info("import as Redis doubles its table of keys, rows", "1/s", growing.perSecond),
+		info("import as Redis doubles its table of keys, scripts in Redis, p99.9", "ms", growing.slowest),
+	}, nil
+}
+
+// growthRows is how many rows are imported beside the waiting ones.
+const growthRows = 100_000
+
+// importCost is what an import of growthRows cost.
+type importCost struct {
+	perSecond float64
+	redis     float64 // processor time of Redis for a row in µs
+	slowest   float64 // p99.9 of the scripts in ms
+}
+
+func (g *grown) importOnce(ctx context.Context) (c importCost, err error) {
+	if err := g.rdb.ConfigResetStat(ctx).Err(); err != nil {
+		return c, err
 	}
 	used, err := g.processorTime(ctx)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
-	const rows = 100_000
-	took, err := g.add(ctx, rows)
+	took, err := g.add(ctx, growthRows)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
 	now, err := g.processorTime(ctx)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
 	scripts, err := g.scripts(ctx)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
-	slowest := scripts[0]
-	g.targets = append(g.targets, atMost("import beside 1,000,000 waiting, scripts in Redis, p99.9", "ms", slowest.value, 5))
-	return []figure{
-		flatRate("import, rows, including the start of the process", "1/s", rows/took.Seconds()),
-		flatCost("import, processor time of Redis for a row", "µs", microseconds(now-used)/rows),
-		info("import, scripts in Redis, p99.9", "ms", slowest.value),
-	}, nil
+	return importCost{growthRows / took.Seconds(), microseconds(now-used) / growthRows, scripts[0].value}, nil
+}
+
+// settle has Redis finish doubling its table of keys: it moves a part at each look-up.
+func (g *grown) settle(ctx context.Context) error {
+	keys, err := g.rdb.DBSize(ctx).Result()
+	if err != nil {
+		return err
+	}
+	const lookUps = 10_000
+	script := redis.NewScript("for i = 1, " + strconv.Itoa(lookUps) + " do redis.call('EXISTS', KEYS[1]) end return 1")
+	for range 1 + 2*keys/lookUps {
+		if err := script.Run(ctx, g.rdb, []string{"{kyclink:default}:account"}).Err(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
