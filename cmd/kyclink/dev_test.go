@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"github.com/kyclink/kyclink/internal/fixture"
 )
@@ -108,5 +111,38 @@ func TestDev_RefusesWrongUse(t *testing.T) {
 	}
 	if got := read(t, filepath.Join(data, "redis.json.gz")); got != "nonsense" {
 		t.Error("the broken data was replaced")
+	}
+}
+
+// stopWriter calls stop when the first screen is complete.
+type stopWriter struct {
+	capture
+	stop context.CancelFunc
+}
+
+func (w *stopWriter) Write(p []byte) (int, error) {
+	n, err := w.capture.Write(p)
+	if strings.Contains(w.String(), "Ctrl-C") {
+		w.stop()
+	}
+	return n, err
+}
+
+// It runs in the process of the test, alone because it sets variables.
+func TestDev_EndsAllGoroutines(t *testing.T) {
+	t.Setenv("KYCLINK_LISTEN", "127.0.0.1:0")
+	t.Setenv("KYCLINK_OPS_LISTEN", "127.0.0.1:0")
+	earlier := goleak.IgnoreCurrent()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	root := newRoot()
+	out := &stopWriter{stop: stop}
+	root.SetOut(out)
+	root.SetArgs([]string{"dev", "--sample", "--data", t.TempDir()})
+	if err := root.ExecuteContext(ctx); err != nil || !strings.Contains(out.String(), "Stopped; the data is in") {
+		t.Errorf("%v, and it printed:\n%s", err, out.String())
+	}
+	if err := goleak.Find(earlier); err != nil {
+		t.Error(err)
 	}
 }
