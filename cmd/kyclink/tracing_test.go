@@ -125,8 +125,12 @@ func TestTracing_FollowsRequestsFromAcceptToCallback(t *testing.T) {
 	}
 	all.linked("callback", imported).one(t, "the callback of a row")
 
-	if log := w.stderr.String(); !strings.Contains(log, `"trace_id":"`+first.TraceID+`"`) {
-		t.Errorf("the worker logs no trace %s", first.TraceID)
+	for _, message := range []string{`"msg":"attempt"`, `"msg":"delivery attempt"`} {
+		if !slices.ContainsFunc(strings.Split(w.stderr.String(), "\n"), func(line string) bool {
+			return strings.Contains(line, message) && strings.Contains(line, `"trace_id":"`+first.TraceID+`"`)
+		}) {
+			t.Errorf("no line of the worker with %s has the trace %s", message, first.TraceID)
+		}
 	}
 	if log := s.stderr.String(); !strings.Contains(log, `"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"`) {
 		t.Error("the API does not log the trace of its caller")
