@@ -24,20 +24,23 @@ func secrets(t *testing.T, redis string) map[string]string {
 	t.Helper()
 	cert, key := certificate(t)
 	return map[string]string{
-		"redis/url":            "redis://" + redis + "/0",
-		"redis-tls/worker-url": "rediss://worker:invented@127.0.0.1:1/0",
-		"redis-tls/serve-url":  "rediss://serve:invented@127.0.0.1:1/0",
-		"redis-sentinel/url":   "redis://127.0.0.1:1/0?master_name=kyclink&addr=127.0.0.1:2&username=worker&password=invented",
-		"redis-cluster/url":    "redis://worker:invented@127.0.0.1:1?addr=127.0.0.1:2",
-		"faceki/client-id":     "invented-id",
-		"faceki/client-secret": "invented-secret",
-		"faceki/id":            "invented-id",
-		"faceki/secret":        "invented-secret",
-		"callbacks/secret":     "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
-		"callbacks/proxy":      "http://proxy.example:3128",
-		"links-tls/tls.crt":    cert,
-		"links-tls/tls.key":    key,
-		"extra/token":          "invented",
+		"redis/url":                  "redis://" + redis + "/0",
+		"redis-tls/worker-url":       "rediss://worker:invented@127.0.0.1:1/0",
+		"redis-tls/serve-url":        "rediss://serve:invented@127.0.0.1:1/0",
+		"redis-sentinel/url":         "redis://127.0.0.1:1/0?master_name=kyclink&addr=127.0.0.1:2&username=worker&password=invented",
+		"redis-cluster/url":          "redis://worker:invented@127.0.0.1:1?addr=127.0.0.1:2",
+		"faceki/client-id":           "invented-id",
+		"faceki/client-secret":       "invented-secret",
+		"faceki/id":                  "invented-id",
+		"faceki/secret":              "invented-secret",
+		"callbacks/secret":           "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
+		"callbacks/proxy":            "http://proxy.example:3128",
+		"links-tls/tls.crt":          cert,
+		"links-tls/tls.key":          key,
+		"redis-certificates/ca.crt":  cert,
+		"redis-certificates/tls.crt": cert,
+		"redis-certificates/tls.key": key,
+		"extra/token":                "invented",
 	}
 }
 

@@ -131,6 +131,7 @@ func (d *dev) serve(ctx context.Context) error {
 func devEnvironment(environ []string) (kept, ignored []string) {
 	removed := []string{
 		"KYCLINK_REDIS_URL", "KYCLINK_REDIS_MODE", "KYCLINK_REDIS_ALLOW_EVICTION", "KYCLINK_REDIS_ALLOW_SKIP_VERIFY",
+		"KYCLINK_REDIS_CA", "KYCLINK_REDIS_CERT", "KYCLINK_REDIS_KEY",
 		"FACEKI_CLIENT_ID", "FACEKI_CLIENT_SECRET", "FACEKI_BASE_URL", "FACEKI_LINK_HOSTS",
 	}
 	for _, entry := range environ {

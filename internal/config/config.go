@@ -257,6 +257,9 @@ func (c Config) validate(env *environment, needs Needs) []error {
 	if c.Redis.Mode != Single && !redisGiven {
 		problem("KYCLINK_REDIS_MODE is %q without KYCLINK_REDIS_URL; set the URL as well, or unset the mode", c.Redis.Mode)
 	}
+	if variables := c.Redis.files(); len(variables) > 0 && !redisGiven {
+		problem("%s is set without KYCLINK_REDIS_URL; set the URL as well, or unset the variable", variables[0])
+	}
 	return problems
 }
 

@@ -105,7 +105,7 @@ func (s server) unreachable(ctx context.Context, err error) error {
 	case replied:
 		return failed("answers with an error: %v", err)
 	case errors.As(err, new(*tls.CertificateVerificationError)):
-		return failed("has a certificate that cannot be verified: %v; correct the URL's host, or add the CA's certificate to the system's (SSL_CERT_FILE)", err)
+		return failed("has a certificate that cannot be verified: %v; correct the URL's host, or name the certificate of its CA in KYCLINK_REDIS_CA", err)
 	case strings.HasPrefix(err.Error(), "redis: can't parse"), strings.HasPrefix(err.Error(), "redis: invalid reply"):
 		// go-redis has no error type for a reply in another protocol.
 		return failed("does not reply as a Redis server does: %v; check the address and the port", err)
@@ -117,6 +117,9 @@ func (s server) unreachable(ctx context.Context, err error) error {
 	// that was writing sees only that it was closed.
 	if text := greeting(ctx, s.addr); strings.Contains(text, "max number of clients reached") {
 		return s.unreachable(ctx, maxClients(text))
+	}
+	if refused := s.refusal(ctx, err); refused != nil {
+		return failed("refused the TLS connection (%v); %s", refused, s.acceptable())
 	}
 	if errors.Is(err, io.EOF) || errors.As(err, new(tls.RecordHeaderError)) {
 		return failed("closed the connection without an answer (%v); check the address, and whether the URL should start with %s", err, s.otherScheme())

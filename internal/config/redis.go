@@ -62,6 +62,13 @@ type Redis struct {
 	// AllowSkipVerify permits skip_verify in the URL: the certificate of Redis is not
 	// checked then.
 	AllowSkipVerify bool `env:"KYCLINK_REDIS_ALLOW_SKIP_VERIFY"`
+	// CA is the path of a PEM file with the certificates that sign those of Redis; if empty,
+	// the system's are trusted.
+	CA string `env:"KYCLINK_REDIS_CA"`
+	// Cert and Key are the paths of PEM files with the client certificate, if Redis requires
+	// one, and with its key.
+	Cert string `env:"KYCLINK_REDIS_CERT"`
+	Key  string `env:"KYCLINK_REDIS_KEY"`
 }
 
 // Validate returns all problems, each of which names its variable.
@@ -73,6 +80,7 @@ func (r Redis) Validate() []error {
 	} else {
 		problems = append(problems, fmt.Errorf("KYCLINK_REDIS_MODE is %q; use single, sentinel or cluster", r.Mode))
 	}
+	problems = append(problems, r.pairProblems()...)
 	if r.URL == "" {
 		return problems
 	}
@@ -81,7 +89,7 @@ func (r Redis) Validate() []error {
 	for _, mode := range modes {
 		s, err := Redis{URL: r.URL, Mode: mode}.parse()
 		if err == nil {
-			return append(append(problems, wrongPorts(s.addr)...), s.problems(r.AllowSkipVerify)...)
+			return slices.Concat(problems, wrongPorts(s.addr), s.problems(r.AllowSkipVerify), r.secure(s.tls))
 		}
 		unread = cmp.Or(unread, err)
 	}
@@ -161,7 +169,7 @@ func (s server) problems(allowSkipVerify bool) []error {
 	}
 	if s.tls != nil && s.tls.InsecureSkipVerify && !allowSkipVerify {
 		problems = append(problems, errors.New("KYCLINK_REDIS_URL contains skip_verify: anyone in between could impersonate Redis; "+
-			"add the CA's certificate to the system's (SSL_CERT_FILE), or set KYCLINK_REDIS_ALLOW_SKIP_VERIFY=true"))
+			"name the CA's certificate in KYCLINK_REDIS_CA, or set KYCLINK_REDIS_ALLOW_SKIP_VERIFY=true"))
 	}
 	return problems
 }
@@ -195,9 +203,9 @@ func orDefault(given, byDefault int) int {
 // something; any other error means that Redis could not be reached. If Redis may evict keys
 // and that is permitted, Connect logs a warning.
 func Connect(ctx context.Context, r Redis, log *zap.Logger) (redis.UniversalClient, error) {
-	s, err := r.parse()
+	s, err := r.open()
 	if err != nil {
-		return nil, &Error{Problems: []string{err.Error()}}
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
@@ -212,9 +220,9 @@ func Connect(ctx context.Context, r Redis, log *zap.Logger) (redis.UniversalClie
 // Blocking returns a client for commands that wait, which would occupy the connections of
 // the client of [Connect]. It connects on first use.
 func Blocking(r Redis) (redis.UniversalClient, error) {
-	s, err := r.parse()
+	s, err := r.open()
 	if err != nil {
-		return nil, &Error{Problems: []string{err.Error()}}
+		return nil, err
 	}
 	return s.client(blockingPool), nil
 }

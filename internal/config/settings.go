@@ -70,6 +70,10 @@ var settings = []group{
 			"(a user before the `@` is the sentinels' own, `username=` and `password=` are Redis'); or `cluster`, with `redis://host:6379?addr=host2:6379`."},
 		{Name: "KYCLINK_REDIS_ALLOW_EVICTION", Default: "false", Text: "Start although Redis' `maxmemory-policy` allows it to evict keys. Requests can be lost."},
 		{Name: "KYCLINK_REDIS_ALLOW_SKIP_VERIFY", Default: "false", Text: "Permit `skip_verify` in the URL: the certificate of Redis is not checked."},
+		{Name: "KYCLINK_REDIS_CA", Text: "PEM file with the certificate of the CA that signs those of Redis, for a private CA; it replaces the system's. For a `rediss://` URL. " +
+			"The certificate of every server must be valid for the URL's host. It is read when a process starts, like the next two."},
+		{Name: "KYCLINK_REDIS_CERT", Text: "PEM file with a client certificate, for a Redis that requires one (`tls-auth-clients`)."},
+		{Name: "KYCLINK_REDIS_KEY", Text: "PEM file with the key of the client certificate. Set both or neither."},
 		{Name: "KYCLINK_ACCOUNT", Text: "Namespace of one FaceKi account in Redis: 1 to 32 of `a-z`, `0-9` and `-`."},
 	}},
 	{"FaceKi", []Setting{

@@ -3,6 +3,11 @@
 {{- $v := .Values -}}
 {{- if not $v.image.repository }}{{ fail "image.repository is missing; set it to where you pushed the image, such as registry.example/kyclink" }}{{ end -}}
 {{- if not $v.redis.existingSecret }}{{ fail "redis.existingSecret is missing; create a Secret with the URL of Redis, and set redis.existingSecret to its name" }}{{ end -}}
+{{- $tls := $v.redis.tls -}}
+{{- if and $tls.certKey (not $tls.keyKey) }}{{ fail "redis.tls.certKey is set without redis.tls.keyKey; set both or neither" }}{{ end -}}
+{{- if and $tls.keyKey (not $tls.certKey) }}{{ fail "redis.tls.keyKey is set without redis.tls.certKey; set both or neither" }}{{ end -}}
+{{- if and $tls.certKey (not $tls.existingSecret) }}{{ fail "redis.tls.certKey is a key of redis.tls.existingSecret, which is missing; set it, or unset redis.tls.certKey" }}{{ end -}}
+{{- if and $tls.existingSecret (not $tls.caKey) (not $tls.certKey) }}{{ fail "redis.tls.existingSecret is set without redis.tls.caKey and redis.tls.certKey; set one of them, or unset it" }}{{ end -}}
 {{- if not $v.faceki.existingSecret }}{{ fail "faceki.existingSecret is missing; create a Secret with the client id and the client secret, and set faceki.existingSecret to its name" }}{{ end -}}
 {{- if and $v.image.tag $v.image.digest }}{{ fail "image.tag and image.digest are both set; unset one of them" }}{{ end -}}
 {{- if and $v.callbacks.proxyKey (not $v.callbacks.existingSecret) }}{{ fail "callbacks.proxyKey is a key of callbacks.existingSecret, which is missing; set it, or unset callbacks.proxyKey" }}{{ end -}}

@@ -76,6 +76,18 @@ readinessProbe:
   value: {{ .Values.redis.mode }}
 - name: KYCLINK_REDIS_URL_FILE
   value: /etc/kyclink/redis-url
+{{- with .Values.redis.tls }}
+{{- if and .existingSecret .caKey }}
+- name: KYCLINK_REDIS_CA
+  value: /etc/kyclink/redis-ca.crt
+{{- end }}
+{{- if and .existingSecret .certKey }}
+- name: KYCLINK_REDIS_CERT
+  value: /etc/kyclink/redis-client.crt
+- name: KYCLINK_REDIS_KEY
+  value: /etc/kyclink/redis-client.key
+{{- end }}
+{{- end }}
 {{- if .Values.callbacks.existingSecret }}
 - name: KYCLINK_CALLBACK_SECRET_FILE
   value: /etc/kyclink/callback-secret
@@ -99,6 +111,20 @@ readinessProbe:
     name: {{ .root.Values.redis.existingSecret }}
     items:
       - {key: {{ .redisKey }}, path: redis-url}
+{{- with .root.Values.redis.tls }}
+{{- if .existingSecret }}
+- secret:
+    name: {{ .existingSecret }}
+    items:
+      {{- if .caKey }}
+      - {key: {{ .caKey }}, path: redis-ca.crt}
+      {{- end }}
+      {{- if .certKey }}
+      - {key: {{ .certKey }}, path: redis-client.crt}
+      - {key: {{ .keyKey }}, path: redis-client.key}
+      {{- end }}
+{{- end }}
+{{- end }}
 {{- with .root.Values.callbacks }}
 {{- if .existingSecret }}
 - secret:
