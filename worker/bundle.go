@@ -37,6 +37,11 @@ type bulkLane struct {
 // when its turns were called, so that a few are enough to have the next turn always at hand.
 const bundlesAtOnce = 4
 
+// turnsPerSlot is the number of turns that the lane handles for each call that may be in
+// flight: while the answers of some are recorded, others are called, and more transitions
+// share a script.
+const turnsPerSlot = 2
+
 // ProcessTask handles a task of one turn.
 func (l *bulkLane) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	if !l.life.Acquire(ctx, l.places) {

@@ -68,7 +68,7 @@ type Defaults struct {
 
 // Calls limits the calls that one worker has in flight.
 type Calls struct {
-	// Concurrency is the number of requests that a lane handles at a time; 0 means 10.
+	// Concurrency is the number of calls that a lane has in flight at a time; 0 means 10.
 	Concurrency int
 	// Auto lowers the concurrency to what the rate limit and the usual latency need.
 	Auto bool

@@ -3,23 +3,25 @@ package worker
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fault"
 )
 
-// limit is the concurrency limit of one lane: how many of its calls are in flight. Fixed,
-// the number of handlers is the limit. Automatic, it is twice what the rate in force needs
-// at the usual latency; calls that are not answered never raise it.
+// limit is the concurrency limit of one lane: how many of its calls are in flight, from the
+// query for a grant to the answer. Automatic, it is twice what the rate in force needs
+// at the usual latency, up to slots; calls that are not answered never raise it.
 type limit struct {
-	auto bool
+	slots int // the most calls in flight
+	auto  bool
 
 	mu       sync.Mutex
 	inFlight int
-	rate     float64       // per second, of the whole fleet
-	usual    time.Duration // usual latency of answered calls
-	changed  chan struct{} // closed when a call ends or the rate changes
+	rate     float64         // per second, of the whole fleet
+	usual    time.Duration   // usual latency of answered calls
+	waiting  []chan struct{} // turns that wait for a slot, in order; closed when the turn has one
 	load     load
 }
 
@@ -36,40 +38,52 @@ const (
 	leastSlots     = 5
 	firstLatency   = time.Second // assumed until a call is answered
 	saturatedAfter = time.Minute
-	saturatedShare = 0.8 // of the handlers; the rest of their time is spent on Redis
+	saturatedShare = 0.8 // of the slots
 )
 
-func newLimit(auto bool) *limit {
-	return &limit{auto: auto, usual: firstLatency, changed: make(chan struct{})}
+func newLimit(slots int, auto bool) *limit {
+	return &limit{slots: slots, auto: auto, usual: firstLatency}
 }
 
 func (l *limit) most() int {
 	if !l.auto || l.rate == 0 {
-		return math.MaxInt
+		return l.slots
 	}
-	return max(leastSlots, int(math.Ceil(2*l.rate*l.usual.Seconds())))
+	return min(l.slots, max(leastSlots, int(math.Ceil(2*l.rate*l.usual.Seconds()))))
 }
 
-// take waits until one more call may be in flight, and counts it. It returns false when
-// stopping is closed or ctx is done first.
+// take waits until one more call may be in flight, and counts it. Turns that wait are served
+// in order. It returns false when stopping is closed or ctx is done first.
 func (l *limit) take(ctx context.Context, stopping <-chan struct{}) bool {
-	for {
-		l.mu.Lock()
-		changed := l.changed
-		if l.inFlight < l.most() {
-			l.inFlight++
-			l.mu.Unlock()
-			return true
-		}
+	l.mu.Lock()
+	if l.inFlight < l.most() {
+		l.inFlight++
 		l.mu.Unlock()
-		select {
-		case <-changed:
-		case <-stopping:
-			return false
-		case <-ctx.Done():
-			return false
-		}
+		return true
 	}
+	own := make(chan struct{})
+	l.waiting = append(l.waiting, own)
+	l.mu.Unlock()
+	select {
+	case <-own:
+		return true
+	case <-stopping:
+	case <-ctx.Done():
+	}
+	l.leave(own)
+	return false
+}
+
+// leave takes a turn out of those that wait. If it was just given a slot, the next one gets that.
+func (l *limit) leave(own chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.waiting, own); i >= 0 {
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		return
+	}
+	l.inFlight--
+	l.serve()
 }
 
 // putBack frees a slot that take counted and no call used.
@@ -77,7 +91,7 @@ func (l *limit) putBack() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.inFlight--
-	l.wake()
+	l.serve()
 }
 
 // end counts that a call has ended, answered or not.
@@ -89,7 +103,7 @@ func (l *limit) end(took time.Duration, f *fault.Fault) {
 		l.usual += (took - l.usual) / 16
 		l.load.answered = true
 	}
-	l.wake()
+	l.serve()
 }
 
 // setRate sets the account's rate.
@@ -98,14 +112,14 @@ func (l *limit) setRate(perSecond float64) {
 	defer l.mu.Unlock()
 	if l.rate != perSecond {
 		l.rate = perSecond
-		l.wake()
+		l.serve()
 	}
 }
 
 // saturated is called every second or more often. It reports, at most once a minute, that
-// the number of handlers and not the rate limits the lane: for a minute every grant came at
-// once, nearly all handlers had a call in flight, and calls were answered.
-func (l *limit) saturated(now time.Time, handlers int, flowing bool) bool {
+// the number of slots and not the rate limits the lane: for a minute every grant came at
+// once, nearly all slots had a call in flight, and calls were answered.
+func (l *limit) saturated(now time.Time, flowing bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !flowing || l.load.n == 0 {
@@ -118,10 +132,14 @@ func (l *limit) saturated(now time.Time, handlers int, flowing bool) bool {
 	}
 	observed := l.load
 	l.load = load{}
-	return observed.answered && float64(observed.inFlight) >= saturatedShare*float64(observed.n*handlers)
+	return observed.answered && float64(observed.inFlight) >= saturatedShare*float64(observed.n*l.slots)
 }
 
-func (l *limit) wake() {
-	close(l.changed)
-	l.changed = make(chan struct{})
+// serve gives the free slots to the turns that wait.
+func (l *limit) serve() {
+	for len(l.waiting) > 0 && l.inFlight < l.most() {
+		l.inFlight++
+		close(l.waiting[0])
+		l.waiting = l.waiting[1:]
+	}
 }

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"maps"
-	"math"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -18,7 +17,7 @@ import (
 )
 
 func TestLimit_FollowsTheRateAndTheUsualLatency(t *testing.T) {
-	s := newLimit(true)
+	s := newLimit(500, true)
 	most := func(want int) {
 		t.Helper()
 		if got := s.most(); got != want {
@@ -33,7 +32,7 @@ func TestLimit_FollowsTheRateAndTheUsualLatency(t *testing.T) {
 			s.end(took, f)
 		}
 	}
-	most(math.MaxInt) // no rate is known yet
+	most(500) // no rate is known yet
 	s.setRate(10)
 	most(20)
 	answer(100*time.Millisecond, nil)
@@ -42,6 +41,9 @@ func TestLimit_FollowsTheRateAndTheUsualLatency(t *testing.T) {
 	most(21) // 200 answers leave a trace of the first second
 	answer(2*time.Second, &fault.Fault{Kind: fault.BadRequest})
 	most(400)
+	s.setRate(1000)
+	most(500)
+	s.setRate(100)
 
 	// A call that FaceKi did not answer, or not well, does not change the usual latency.
 	for kind := fault.BadRequest; kind <= fault.Interrupted; kind++ {
@@ -53,10 +55,10 @@ func TestLimit_FollowsTheRateAndTheUsualLatency(t *testing.T) {
 	if s.inFlight != 0 {
 		t.Errorf("%d calls are in flight", s.inFlight)
 	}
-	fixed := newLimit(false)
+	fixed := newLimit(32, false)
 	fixed.setRate(1)
-	if got := fixed.most(); got != math.MaxInt {
-		t.Errorf("a fixed number of handlers is bounded to %d", got)
+	if got := fixed.most(); got != 32 {
+		t.Errorf("%d of 32 slots may be used", got)
 	}
 }
 
@@ -78,7 +80,7 @@ func TestLimit_WakesWaitingTurns(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newLimit(true)
+				s := newLimit(100, true)
 				s.setRate(1)
 				for range leastSlots {
 					s.take(t.Context(), nil)
@@ -105,23 +107,23 @@ func TestLimit_WakesWaitingTurns(t *testing.T) {
 	}
 }
 
-func TestLimit_IsSaturatedWhenHandlersAreTheBottleneck(t *testing.T) {
+func TestLimit_IsSaturatedWhenSlotsAreTheBottleneck(t *testing.T) {
 	answered := func(s *limit) {
-		s.take(t.Context(), nil)
 		s.end(time.Second, nil)
+		s.take(t.Context(), nil)
 	}
 	hung := func(s *limit) {
-		s.take(t.Context(), nil)
 		s.end(15*time.Second, &fault.Fault{Kind: fault.TimedOut})
+		s.take(t.Context(), nil)
 	}
 	always := func(int) bool { return true }
 	for name, tt := range map[string]struct {
-		out, handlers int
-		flows         func(look int) bool
-		call          func(*limit)
-		want          []int // observations, ten a minute
+		out, slots int
+		flows      func(look int) bool
+		call       func(*limit)
+		want       []int // observations, ten a minute
 	}{
-		"all handlers call":             {10, 10, always, answered, []int{10, 21}},
+		"all slots call":                {10, 10, always, answered, []int{10, 21}},
 		"nearly all":                    {8, 10, always, answered, []int{10, 21}},
 		"some wait for work":            {7, 10, always, answered, nil},
 		"FaceKi hangs":                  {10, 10, always, hung, nil},
@@ -130,14 +132,14 @@ func TestLimit_IsSaturatedWhenHandlersAreTheBottleneck(t *testing.T) {
 		"a grant was waited for before": {10, 10, func(look int) bool { return look > 5 }, answered, []int{15}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newLimit(false)
+			s := newLimit(tt.slots, false)
 			for range tt.out {
 				s.take(t.Context(), nil)
 			}
 			var got []int
 			for look := range 25 {
 				tt.call(s)
-				if s.saturated(time.Unix(0, 0).Add(time.Duration(look)*saturatedAfter/10), tt.handlers, tt.flows(look)) {
+				if s.saturated(time.Unix(0, 0).Add(time.Duration(look)*saturatedAfter/10), tt.flows(look)) {
 					got = append(got, look)
 				}
 			}
@@ -160,8 +162,8 @@ func TestWorker_WarnsOnceThatConcurrencyLimitsALane(t *testing.T) {
 			bulk.call.limit.take(t.Context(), nil)
 		}
 		for range 12 {
-			bulk.call.limit.take(t.Context(), nil)
 			bulk.call.limit.end(time.Second, nil)
+			bulk.call.limit.take(t.Context(), nil)
 			w.setRate(7)
 			<-time.After(saturatedAfter / 10)
 		}

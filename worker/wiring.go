@@ -125,7 +125,7 @@ func newWorker(rdb redis.UniversalClient, s stores, links Upstream, cfg Config) 
 	w.member = &member{fleet: s.fleet, written: s.written, handled: w.handled, flush: s.flush, life: life, log: log, limited: limited}
 	slots := cfg.Calls.Concurrency
 	bulk := &bulkLane{
-		pipeline: w.lanes[request.Bulk], places: make(chan struct{}, slots), life: life, limited: limited, held: map[string]int{},
+		pipeline: w.lanes[request.Bulk], places: make(chan struct{}, turnsPerSlot*slots), life: life, limited: limited, held: map[string]int{},
 		enqueue: func(ctx context.Context, turn request.Ref, delay time.Duration) error {
 			return linktask.EnqueueIn(ctx, queue, account, request.Bulk, turn, delay)
 		},
@@ -200,7 +200,7 @@ type wiring struct {
 // pipeline returns the pipeline of a lane.
 func (w *wiring) pipeline() *pipeline {
 	log, limited, observe := w.cfg.Telemetry.Log, w.cfg.Telemetry.Limited, newAttemptObserver(w.cfg.Telemetry)
-	limit := newLimit(w.cfg.Calls.Auto)
+	limit := newLimit(w.cfg.Calls.Concurrency, w.cfg.Calls.Auto)
 	retry := &retrier{life: w.life, policy: w.policy, log: log}
 	quarantine := &quarantiner{tasks: w.quarantine(), requests: w.stores.undecodable, retry: retry, log: log}
 	record := &resultRecorder{results: w.stores.results, life: w.life, policy: w.policy, observe: observe, activity: w.stores.activity, log: log, limited: limited}

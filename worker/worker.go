@@ -151,7 +151,7 @@ func (w *Worker) setRate(perSecond float64) {
 	for name, lane := range w.lanes {
 		limit := lane.call.limit
 		limit.setRate(perSecond)
-		if limit.saturated(time.Now(), slots, lane.admit.line.flowing.Load()) {
+		if limit.saturated(time.Now(), lane.admit.line.flowing.Load()) {
 			w.cfg.Telemetry.Limited.Warn("concurrency limits this lane, not the rate; start more workers, or raise KYCLINK_CONCURRENCY",
 				zap.String("lane", string(name)), zap.Int("slots", slots), zap.Float64("rate_per_second", perSecond))
 		}
