@@ -173,3 +173,32 @@ func TestWorker_WarnsOnceThatConcurrencyLimitsALane(t *testing.T) {
 		}
 	})
 }
+
+// Once FaceKi has created a link, another call may be sent while the link is recorded. A fault
+// is recorded first, since it may close the gate.
+func TestLimit_CountsACallUntilItsFaultIsRecorded(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fault     *Fault
+		recording int // calls in flight meanwhile
+	}{
+		"link":  {nil, 0},
+		"fault": {&Fault{Kind: Unavailable}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := &away{back: time.Now().Add(time.Minute)}
+				p := clocked(l, stub{create: func(context.Context, Attempt) (Link, *Fault) { return Link{}, tt.fault }}).pipeline()
+				over := make(chan error, 1)
+				go func() { over <- p.process(t.Context(), request.Ref{}) }()
+				synctest.Wait()
+				if got := p.call.limit.inFlight; l.writes == 0 || got != tt.recording {
+					t.Errorf("%d calls are in flight after %d attempts to record, want %d", got, l.writes, tt.recording)
+				}
+				<-over
+				if got := p.call.limit.inFlight; got != 0 {
+					t.Errorf("%d calls are in flight at the end", got)
+				}
+			})
+		})
+	}
+}

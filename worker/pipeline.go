@@ -92,7 +92,7 @@ func (p *pipeline) processUntil(ctx context.Context, turn request.Ref, called fu
 		result := p.call.send(attempted, answer)
 
 		// Record.
-		outcome, err := p.record.result(attempted, result, renewed)
+		outcome, err := p.recorded(attempted, result, renewed)
 		p.observe.ended(span, result.fault)
 
 		// Settle.
@@ -102,4 +102,12 @@ func (p *pipeline) processUntil(ctx context.Context, turn request.Ref, called fu
 		}
 		renewed = renewed || outcome.renewed
 	}
+}
+
+// recorded records the result of a call, and then frees the slot of one that brought a fault.
+func (p *pipeline) recorded(ctx context.Context, r result, renewed bool) (outcome, error) {
+	if r.fault != nil {
+		defer p.call.limit.end(r.attempt.Took, r.fault)
+	}
+	return p.record.result(ctx, r, renewed)
 }
