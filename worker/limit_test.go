@@ -190,12 +190,17 @@ func TestLimit_CountsACallUntilItsFaultIsRecorded(t *testing.T) {
 				p := clocked(l, stub{create: func(context.Context, Attempt) (Link, *Fault) { return Link{}, tt.fault }}).pipeline()
 				over := make(chan error, 1)
 				go func() { over <- p.process(t.Context(), request.Ref{}) }()
+				inFlight := func() int {
+					p.call.limit.mu.Lock()
+					defer p.call.limit.mu.Unlock()
+					return p.call.limit.inFlight
+				}
 				synctest.Wait()
-				if got := p.call.limit.inFlight; l.writes == 0 || got != tt.recording {
-					t.Errorf("%d calls are in flight after %d attempts to record, want %d", got, l.writes, tt.recording)
+				if got := inFlight(); l.marks != 1 || got != tt.recording {
+					t.Errorf("%d calls are in flight of %d that were admitted, want %d", got, l.marks, tt.recording)
 				}
 				<-over
-				if got := p.call.limit.inFlight; got != 0 {
+				if got := inFlight(); got != 0 {
 					t.Errorf("%d calls are in flight at the end", got)
 				}
 			})
