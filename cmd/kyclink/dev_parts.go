@@ -23,6 +23,7 @@ import (
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/embedded"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/monitor"
 	"github.com/kyclink/kyclink/worker"
 )
@@ -174,6 +175,11 @@ func (d *dev) save(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, saveWithin)
 	defer cancel()
+	// The simulator of the next process refuses the access token of this one's.
+	token := keyspace.Keys{Account: d.cfg.Account}.Token(d.cfg.FaceKi.Fingerprint())
+	if err := d.rdb.Del(ctx, token).Err(); err != nil {
+		return fmt.Errorf("remove the access token: %w", err)
+	}
 	if err := embedded.Save(ctx, d.rdb, d.path("redis.json.gz")); err != nil {
 		return err
 	}

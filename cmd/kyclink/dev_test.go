@@ -1,7 +1,9 @@
 package main
 
 import (
+	"compress/gzip"
 	"context"
+	"encoding/json"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +78,12 @@ func TestDev_WorksAsItsFirstScreenSays(t *testing.T) {
 		t.Errorf("it printed:\n%s", log)
 	}
 
+	for _, key := range savedKeys(t, filepath.Join(data, "redis.json.gz")) {
+		if strings.Contains(key, ":token:") {
+			t.Errorf("%s is kept, and the simulator of the next process refuses it", key)
+		}
+	}
+
 	again := startDev(t, nil, "--data", data)
 	if again.key != d.key {
 		t.Error("the API key has changed")
@@ -88,6 +96,27 @@ func TestDev_WorksAsItsFirstScreenSays(t *testing.T) {
 	if code, _, stderr := kyclink(t, nil, "dev", "--data", data); code != 1 || !strings.Contains(stderr, "another process uses") {
 		t.Errorf("a second process with the same data: exit code %d:\n%s", code, stderr)
 	}
+}
+
+// savedKeys returns the keys of the Redis that was saved to a file.
+func savedKeys(t *testing.T, path string) []string {
+	t.Helper()
+	compressed, err := gzip.NewReader(strings.NewReader(read(t, path)))
+	fixture.Must(t, err)
+	var saved struct {
+		Values []struct {
+			Key []byte `json:"key"`
+		} `json:"values"`
+	}
+	fixture.Must(t, json.NewDecoder(compressed).Decode(&saved))
+	keys := make([]string, len(saved.Values))
+	for i, v := range saved.Values {
+		keys[i] = string(v.Key)
+	}
+	if len(keys) == 0 {
+		t.Errorf("%s has no keys", path)
+	}
+	return keys
 }
 
 func TestDev_RefusesWrongUse(t *testing.T) {
