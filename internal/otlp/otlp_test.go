@@ -82,7 +82,13 @@ func TestStart_SendsOnlyPermittedAttributes(t *testing.T) {
 	}
 	provider, stop, err := otlp.Start(t.Context(), cfg, otlp.Process{Version: "v1", Account: "shop"}, func(err error) { t.Error(err) })
 	fixture.Must(t, err)
-	_, span := provider.Tracer("some library").Start(t.Context(), "GET /v1/links/{application_id}", trace.WithAttributes(
+	state, err := trace.ParseTraceState("caller=A-1001")
+	fixture.Must(t, err)
+	caller := trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, TraceFlags: trace.FlagsSampled, TraceState: state, Remote: true,
+	})
+	ctx := trace.ContextWithRemoteSpanContext(t.Context(), caller)
+	_, span := provider.Tracer("some library").Start(ctx, "GET /v1/links/{application_id}", trace.WithLinks(trace.Link{SpanContext: caller}), trace.WithAttributes(
 		attribute.String("url.path", "/v1/links/A-1001"), attribute.String("http.request.method", "GET"), attribute.Int("http.response.status_code", 200)))
 	span.AddEvent("exception", trace.WithAttributes(attribute.String("exception.message", "A-1001 is unknown")))
 	span.SetStatus(codes.Error, "A-1001 is unknown")

@@ -61,6 +61,11 @@ func (l limited) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan)
 // limitedSpan is a span as [limited] sends it.
 type limitedSpan struct{ sdktrace.ReadOnlySpan }
 
+// SpanContext returns the context without the state of the trace: it is text of any caller.
+func (s limitedSpan) SpanContext() trace.SpanContext {
+	return s.ReadOnlySpan.SpanContext().WithTraceState(trace.TraceState{})
+}
+
 // Attributes returns those that are permitted.
 func (s limitedSpan) Attributes() []attribute.KeyValue {
 	return slices.DeleteFunc(slices.Clone(s.ReadOnlySpan.Attributes()), func(a attribute.KeyValue) bool {
