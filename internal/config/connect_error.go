@@ -38,8 +38,8 @@ func replies() []reply {
 		{"NOAUTH", false, "requires a password, but the URL has none; add it to the URL: redis://user:password@host:6379/0"},
 		{"WRONGPASS", false, "refused the user or the password; correct them in the URL"},
 		{"AUTH <password> called without any password", false, "has no password, but the URL has one; remove it from the URL, or set it in Redis"},
-		{"NOPERM", false, "does not allow its user a command, key or channel that kyclink needs; allow all commands but those of @admin, " +
-			"the keys {kyclink:* and asynq:*, and the channel asynq:cancel"},
+		{"NOPERM", false, "does not allow its user a command, key or channel that kyclink needs; give the user all rules of its role " +
+			"in docs/operations.md (Redis permissions), for this account; ACL LOG lists what was refused"},
 		{"LOADING", false, "is still loading its data from disk; try again later"},
 		{"MISCONF", false, "refuses writes because it cannot save its data to disk; check its log, its disk and the permissions of its directory"},
 		{"OOM", false, "refuses writes because its memory is full; raise its maxmemory, or delete data that is not needed"},

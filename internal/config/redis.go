@@ -116,6 +116,14 @@ type server struct {
 	master string // the master's name, with sentinels
 	pool   int    // limit on connections
 	tls    *tls.Config
+	user   string // of Redis, not of the sentinels; "" for the default user
+}
+
+// connect makes a client with at most limit connections, whose errors name the user.
+func (s server) connect(limit int) redis.UniversalClient {
+	rdb := s.client(limit)
+	rdb.AddHook(permissions{s.user})
+	return rdb
 }
 
 // parse parses the URL. Options that read from replicas are refused, because a
@@ -133,7 +141,7 @@ func (r Redis) parse() (server, error) {
 			return wrong("redis://host:26379/0?master_name=NAME&addr=host2:26379&username=USER&password=PASSWORD")
 		}
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
-		return server{func(limit int) redis.UniversalClient { o.PoolSize = limit; return redis.NewFailoverClient(o) }, strings.Join(o.SentinelAddrs, ", "), Sentinel, o.MasterName, poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
+		return server{func(limit int) redis.UniversalClient { o.PoolSize = limit; return redis.NewFailoverClient(o) }, strings.Join(o.SentinelAddrs, ", "), Sentinel, o.MasterName, poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig, o.Username}, nil
 	case Cluster:
 		o, err := redis.ParseClusterURL(string(r.URL))
 		if err != nil || o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
@@ -141,14 +149,14 @@ func (r Redis) parse() (server, error) {
 		}
 		o.ClusterStateReloadInterval = reloadEvery
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
-		return server{func(limit int) redis.UniversalClient { o.PoolSize = limit; return redis.NewClusterClient(o) }, strings.Join(o.Addrs, ", "), Cluster, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
+		return server{func(limit int) redis.UniversalClient { o.PoolSize = limit; return redis.NewClusterClient(o) }, strings.Join(o.Addrs, ", "), Cluster, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig, o.Username}, nil
 	default:
 		o, err := redis.ParseURL(string(r.URL))
 		if err != nil {
 			return wrong("redis://user:password@host:6379/0")
 		}
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
-		return server{func(limit int) redis.UniversalClient { o.PoolSize = limit; return redis.NewClient(o) }, o.Addr, Single, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
+		return server{func(limit int) redis.UniversalClient { o.PoolSize = limit; return redis.NewClient(o) }, o.Addr, Single, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig, o.Username}, nil
 	}
 }
 
@@ -209,7 +217,7 @@ func Connect(ctx context.Context, r Redis, log *zap.Logger) (redis.UniversalClie
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
-	rdb := s.client(s.pool)
+	rdb := s.connect(s.pool)
 	if err := s.check(ctx, rdb, r.AllowEviction, log); err != nil {
 		_ = rdb.Close()
 		return nil, err
@@ -224,7 +232,7 @@ func Blocking(r Redis) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.client(blockingPool), nil
+	return s.connect(blockingPool), nil
 }
 
 // Connections returns the limit on the connections of a process to each server.
