@@ -40,6 +40,12 @@ test: test-needs ## install redis-server if it is missing, and run all tests wit
 test-long: test-needs ## the same, with the long tests and in random order
 	go test -race -count=1 -shuffle=on -timeout=60m -tags=long ./...
 
+# Builds the program of the previous version from the history, the first time, which takes
+# a minute of a processor.
+.PHONY: test-upgrade
+test-upgrade: test-needs ## test that the previous version works beside today's on one Redis
+	go test -count=1 -timeout=30m -tags=long ./internal/chaos -run '^TestUpgrade'
+
 # The operator console in a real Chromium, with real processes.
 .PHONY: test-browser
 test-browser: test-needs chromium ## install Chromium if it is missing, and test the operator console in it

@@ -22,12 +22,13 @@ import (
 
 // apiServer is a `kyclink serve` behind a proxy. It is restarted whenever it ends.
 type apiServer struct {
-	program, dir, key string
-	settings          []string
-	proxy             *proxy
-	http              *http.Client
+	dir, key string
+	settings []string
+	proxy    *proxy
+	http     *http.Client
 
 	mu       sync.Mutex
+	program  string // of the processes that are started from now on
 	process  *process
 	started  int
 	closing  bool
@@ -101,6 +102,14 @@ func (f *apiServer) signal(s syscall.Signal) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.process.signal(s)
+}
+
+// upgrade restarts the server with another program.
+func (f *apiServer) upgrade(program string) {
+	f.mu.Lock()
+	f.program = program
+	f.mu.Unlock()
+	f.signal(syscall.SIGTERM)
 }
 
 // close stops the server gracefully. It returns the problems with all processes that have

@@ -17,7 +17,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m, foreignGoroutines()...) }
 // keeps data and logs if there is a violation.
 func expectNoViolation(t *testing.T, cfg config) {
 	t.Helper()
-	cfg.kyclink = fixture.ProgramFor(t, fixture.Build{Failpoints: true, CallbackPace: 20})
+	if cfg.kyclink == "" {
+		cfg.kyclink = fixture.ProgramFor(t, fixture.Build{Failpoints: true, CallbackPace: 20})
+	}
 	var err error
 	if cfg.dir, err = os.MkdirTemp("", "kyclink-chaos-"); err != nil { //nolint:usetesting // see above
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 
 // fleet is a fixed number of workers. A worker that ends is replaced by a new one.
 type fleet struct {
-	program  string
+	program  string // of the workers that are started from now on
 	dir      string
 	settings []string
 	inFlight func(context.Context) []string // application ids of all active tasks
@@ -129,6 +129,25 @@ func (f *fleet) replace(index int, failpoint string) error {
 			f.problems = append(f.problems, problem)
 		}
 	})
+	return nil
+}
+
+// upgradeOne replaces the first worker by one of another program, of which are all workers
+// that are started from now on.
+func (f *fleet) upgradeOne(program string) error {
+	f.mu.Lock()
+	f.program = program
+	f.mu.Unlock()
+	return f.replace(0, "")
+}
+
+// upgradeOthers replaces the other workers, too.
+func (f *fleet) upgradeOthers() error {
+	for i := 1; i < len(f.members); i++ {
+		if err := f.replace(i, ""); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

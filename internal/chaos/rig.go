@@ -29,6 +29,7 @@ type config struct {
 	only     []string      // names or groups of faults; empty: all
 	redis    string        // single, sentinel or cluster
 	kyclink  string        // path of the program, built with the tag failpoint
+	versions []string      // programs of other versions, see rig.changes; empty: none
 	dir      string        // for data and logs
 	workers  int
 	rate     float64 // calls per second that FaceKi allows
@@ -134,6 +135,18 @@ func (r *rig) inFlight(ctx context.Context) (ids []string) {
 	return ids
 }
 
+// schedule returns what to inject: changes of the version if there are several, else faults.
+func (r *rig) schedule() ([]injection, error) {
+	if len(r.cfg.versions) > 0 {
+		return r.changes(), nil
+	}
+	kinds, err := r.kinds()
+	if err != nil {
+		return nil, err
+	}
+	return plan(r.cfg.seed, kinds, r.cfg.duration, r.cfg.gap), nil
+}
+
 // kinds returns the kinds of faults to inject: all, or those selected.
 func (r *rig) kinds() ([]kind, error) {
 	long := r.cfg.duration >= 3*time.Minute
@@ -170,11 +183,10 @@ func run(ctx context.Context, cfg config, out io.Writer) (violations []string, e
 	}
 	stopAPIServer := sync.OnceValue(r.apiServer.close)
 	defer stopAPIServer()
-	kinds, err := r.kinds()
+	schedule, err := r.schedule()
 	if err != nil {
 		return nil, err
 	}
-	schedule := plan(cfg.seed, kinds, cfg.duration, cfg.gap)
 	fmt.Fprintf(out, "seed %d, %v of faults, %d workers, %g/s\n", cfg.seed, cfg.duration, cfg.workers, cfg.rate)
 	for _, o := range schedule {
 		fmt.Fprintln(out, o)
