@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -104,7 +108,7 @@ func (s *single) setClock(_ context.Context, o injection) error {
 
 // lose kills the server at the end of the fault, and restarts it without the writes since
 // the start of the fault.
-func (s *single) lose(_ context.Context, o injection) error {
+func (s *single) lose(ctx context.Context, o injection) error {
 	file := s.largest()
 	kept, err := os.Stat(file)
 	if err != nil {
@@ -118,7 +122,23 @@ func (s *single) lose(_ context.Context, o injection) error {
 	if err := os.Truncate(file, kept.Size()); err != nil {
 		return err
 	}
+	if err := removeIncomplete(ctx, filepath.Join(filepath.Dir(file), "appendonly.aof.manifest")); err != nil {
+		return err
+	}
 	return s.server.Relaunch()
+}
+
+// removeIncomplete removes a command or a transaction that was cut off from the end of an
+// append-only file. Redis 7.0 itself removes only the last command of a transaction that is cut within
+// one. It ignores the rest when it starts, but executes that when it starts once more, with
+// the next transaction.
+func removeIncomplete(ctx context.Context, manifest string) error {
+	check := exec.CommandContext(ctx, "redis-check-aof", "--fix", manifest)
+	check.Stdin = strings.NewReader("y\n")
+	if out, err := check.CombinedOutput(); err != nil {
+		return fmt.Errorf("redis-check-aof: %w: %s", err, out)
+	}
+	return nil
 }
 
 // excused returns the maximum number of calls for an id whose records Redis has lost.
