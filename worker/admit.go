@@ -193,11 +193,15 @@ func (t *turnAdmission) ask(ctx context.Context) (admissionState, error) {
 	if !t.takeSlot(ctx) {
 		return decided, t.stop(ctx, probe)
 	}
+	called := false
+	defer func() {
+		if !called {
+			a.limit.putBack()
+		}
+	}()
 	asked := time.Now()
 	answer, err := a.asker.ask(ctx, t.turn, probe)
-	if err != nil || answer.Verdict != attempt.Call {
-		a.limit.putBack()
-	}
+	called = err == nil && answer.Verdict == attempt.Call
 	if t.answer = answer; err != nil {
 		return decided, a.retry.after("admit", t.turn, err)
 	}

@@ -30,9 +30,7 @@ type result struct {
 	probe   bool
 }
 
-// send sends the one call of an attempt. It frees the call's slot if FaceKi created a link. A
-// fault keeps the slot until it is recorded, see [pipeline.recorded], so that no further
-// call is sent before the gate knows of it.
+// send sends the one call of an attempt.
 func (c *caller) send(ctx context.Context, answer attempt.Decision) result {
 	r := result{attempt: answer.Attempt, probe: answer.Probe}
 	ctx, span := c.observe.tracer.Start(ctx, "call", trace.SpanKindClient)
@@ -41,9 +39,6 @@ func (c *caller) send(ctx context.Context, answer attempt.Decision) result {
 	// A call in flight is finished: interrupting it would make its outcome uncertain.
 	r.link, r.fault = c.createLink(context.WithoutCancel(ctx), r.attempt)
 	r.attempt.Took = time.Since(begun)
-	if r.fault == nil {
-		c.limit.end(r.attempt.Took, nil)
-	}
 	span.Outcome(outcomeOf(r.fault))
 	failpoint.Hit("called")
 	return r

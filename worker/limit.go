@@ -143,3 +143,25 @@ func (l *limit) serve() {
 		l.waiting = l.waiting[1:]
 	}
 }
+
+// slot is one of the calls that the limit counts, which a turn may hold.
+type slot struct {
+	limit *limit
+	held  bool
+}
+
+// free frees the slot after a call with a result, if it is held.
+func (s *slot) free(r result) {
+	if s.held {
+		s.held = false
+		s.limit.end(r.attempt.Took, r.fault)
+	}
+}
+
+// putBack frees the slot, if it is held, when no call has ended.
+func (s *slot) putBack() {
+	if s.held {
+		s.held = false
+		s.limit.putBack()
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -204,6 +205,29 @@ func TestLimit_CountsACallUntilItsFaultIsRecorded(t *testing.T) {
 					t.Errorf("%d calls are in flight at the end", got)
 				}
 			})
+		})
+	}
+}
+
+// panics is a ledger that panics when it is asked for an admission.
+type panics struct{ *away }
+
+func (panics) Admit(context.Context, attempt.Query) (attempt.Decision, error) { panic("asked") }
+
+func TestLimit_CountsNoCallAfterAPanic(t *testing.T) {
+	for name, tt := range map[string]struct {
+		ledger played
+		called func()
+	}{
+		"while it asks":   {panics{&away{}}, func() {}},
+		"before the call": {&away{}, func() { panic("called") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := clocked(tt.ledger, stub{create: makes}).pipeline()
+			_ = p.processUntil(t.Context(), request.Ref{}, tt.called) // the turn is quarantined
+			if p.call.limit.inFlight != 0 {
+				t.Errorf("%d calls are in flight", p.call.limit.inFlight)
+			}
 		})
 	}
 }

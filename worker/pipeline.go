@@ -74,6 +74,8 @@ func (p *pipeline) processUntil(ctx context.Context, turn request.Ref, called fu
 		p.turns.release(turn)
 	}()
 
+	slot := &slot{limit: p.call.limit}
+	defer slot.putBack()
 	for renewed := false; ; {
 		// Admit.
 		taken := time.Now()
@@ -84,15 +86,20 @@ func (p *pipeline) processUntil(ctx context.Context, turn request.Ref, called fu
 		if answer.Verdict != attempt.Call {
 			return p.settle.uncalled(ctx, turn, answer)
 		}
+		slot.held = true
 		failpoint.Hit("admitted")
 		called()
 		attempted, span := p.observe.admitted(ctx, answer.Attempt, taken)
 
 		// Call.
 		result := p.call.send(attempted, answer)
+		if result.fault == nil {
+			slot.free(result)
+		}
 
 		// Record.
-		outcome, err := p.recorded(attempted, result, renewed)
+		outcome, err := p.record.result(attempted, result, renewed)
+		slot.free(result) // only now: a fault may have closed the gate, so that no other call is sent
 		p.observe.ended(span, result.fault)
 
 		// Settle.
@@ -102,12 +109,4 @@ func (p *pipeline) processUntil(ctx context.Context, turn request.Ref, called fu
 		}
 		renewed = renewed || outcome.renewed
 	}
-}
-
-// recorded records the result of a call, and then frees the slot of one that brought a fault.
-func (p *pipeline) recorded(ctx context.Context, r result, renewed bool) (outcome, error) {
-	if r.fault != nil {
-		defer p.call.limit.end(r.attempt.Took, r.fault)
-	}
-	return p.record.result(ctx, r, renewed)
 }

@@ -8,9 +8,10 @@
 -- uses: keys, clock, audited
 local max, key, name, action, target, request, by = unpack(ARGV)
 
--- Changes that an earlier version stored are not listed by their targets.
+-- Changes that an earlier version stored are not listed by their targets. It may run for
+-- some time beside this one.
 local before = redis.call('XLEN', audit_key())
-redis.call('HSETNX', account_key(), 'audit_indexed', before == 0 and 0 or ms(now))
+redis.call('HSETNX', account_key(), 'audit_indexed', ms(now))
 
 local fields = { 'key', key, 'name', name, 'action', action, 'target', target, 'request', request }
 if by ~= '' then fields[#fields + 1], fields[#fields + 2] = 'by', by end

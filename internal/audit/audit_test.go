@@ -64,7 +64,7 @@ func TestTrail_ReturnsChangesInOrder(t *testing.T) {
 func TestAppend_KeepsABoundedNumberOfChangesListedByTarget(t *testing.T) {
 	rdb := fixture.Redis().Client(t)
 	trail := NewTrail(rdb, redistest.Account())
-	trail.most = 50
+	trail.most = 100
 	earlier := func(target string) {
 		t.Helper()
 		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: trail.keys.Audit(), Values: []string{"target", target}}).Err(); err != nil {
@@ -86,9 +86,17 @@ func TestAppend_KeepsABoundedNumberOfChangesListedByTarget(t *testing.T) {
 			rdb.XTrimMaxLen(t.Context(), trail.keys.Audit(), 20)
 		}
 	}
+	for range 150 { // more than a field holds
+		if err := trail.Append(t.Context(), Change{Key: apikey.Key{ID: "4f8a1c2e9b07"}, Action: "links.request", Target: "A-often"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := rdb.LLen(t.Context(), trail.keys.Tag()+":more-audited:A-often").Val(); n == 0 || n > 100 {
+		t.Errorf("%d changes of a target are in its list", n)
+	}
 	want, got := listed(t, rdb, trail)
-	if n := rdb.XLen(t.Context(), trail.keys.Audit()).Val(); n != 50 {
-		t.Errorf("%d changes are kept, want 50", n)
+	if n := rdb.XLen(t.Context(), trail.keys.Audit()).Val(); n != 100 {
+		t.Errorf("%d changes are kept, want 100", n)
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("listed are\n%v, and the trail has\n%v", got, want)
@@ -110,6 +118,11 @@ func listed(t *testing.T, rdb *redis.Client, trail *Trail) (stored, listed []str
 			for id := range strings.FieldsSeq(ids) {
 				listed = append(listed, target+" "+id)
 			}
+		}
+	}
+	for _, key := range rdb.Keys(ctx, trail.keys.Tag()+":more-audited:*").Val() {
+		for _, id := range rdb.LRange(ctx, key, 0, -1).Val() {
+			listed = append(listed, strings.TrimPrefix(key, trail.keys.Tag()+":more-audited:")+" "+id)
 		}
 	}
 	slices.Sort(stored)

@@ -99,8 +99,11 @@ func TestErase_RemovesEntriesOfTheAuditTrail(t *testing.T) {
 	for _, target := range []string{"R-1", "R-2", "spring", "R-1", "R-3", "gone", ""} {
 		change(target)
 	}
-	earlier("R-1")                                                 // beside this version
-	for state, want := range map[string]int{"R-3": 0, "gone": 1} { // one waits, and one has no record
+	earlier("R-1") // beside this version
+	for range 150 {
+		change("often")
+	}
+	for state, want := range map[string]int{"R-3": 0, "gone": 1, "often": 150} { // one waits, and one has no record
 		if e := h.Erase(state)[0]; e.Entries != want {
 			t.Errorf("the erasure is %+v, want %d entries", e, want)
 		}

@@ -21,38 +21,53 @@ end
 end do
 function audit_key() return tag .. ':audit' end
 local function audited_key(target) return tag .. ':audited:' .. string.sub(redis.sha1hex(target), 1, 4) end
+local function more_audited_key(target) return tag .. ':more-audited:' .. target end
 function target_of(entry)
   for i = 1, #entry[2], 2 do
     if entry[2][i] == 'target' then return entry[2][i + 1] end
   end
   return ''
 end
+local MOST_IN_FIELD = 1000 -- bytes
 function list_audited(target, id)
   if target == '' then return end
-  local key = audited_key(target)
-  redis.call('HSET', key, target, (redis.call('HGET', key, target) or '') .. id .. ' ')
+  local key, more = audited_key(target), more_audited_key(target)
+  if redis.call('RPUSHX', more, id) > 0 then return end
+  local known = redis.call('HGET', key, target) or ''
+  if #known > MOST_IN_FIELD then redis.call('RPUSH', more, id)
+  else redis.call('HSET', key, target, known .. id .. ' ') end
 end
 function unlist_audited(target, id)
   local key = audited_key(target)
   local known = redis.call('HGET', key, target) or ''
   local _, last = string.find(' ' .. known, ' ' .. id .. ' ', 1, true)
-  if not last then return end
-  local left = string.sub(known, last)
+  local left = last and string.sub(known, last)
+  if not last then
+    local more = more_audited_key(target)
+    local at = redis.call('LPOS', more, id)
+    if not at then return end
+    redis.call('LTRIM', more, at + 1, -1)
+    left = ''
+  end
   if left == '' then redis.call('HDEL', key, target) else redis.call('HSET', key, target, left) end
 end
+local AT_ONCE = 1000
 local function erase_audited(target)
-  local key, removed = audited_key(target), 0
-  local known = redis.call('HGET', key, target)
-  if not known then return 0 end
-  for id in string.gmatch(known, '%S+') do removed = removed + redis.call('XDEL', audit_key(), id) end
+  local key, more, ids = audited_key(target), more_audited_key(target), {}
+  for id in string.gmatch(redis.call('HGET', key, target) or '', '%S+') do ids[#ids + 1] = id end
+  local removed = #ids > 0 and redis.call('XDEL', audit_key(), unpack(ids)) or 0
   redis.call('HDEL', key, target)
+  repeat
+    ids = redis.call('LPOP', more, AT_ONCE)
+    if ids then removed = removed + redis.call('XDEL', audit_key(), unpack(ids)) end
+  until not ids
   return removed
 end
 -- audit/append.lua
 end
 local max, key, name, action, target, request, by = unpack(ARGV)
 local before = redis.call('XLEN', audit_key())
-redis.call('HSETNX', account_key(), 'audit_indexed', before == 0 and 0 or ms(now))
+redis.call('HSETNX', account_key(), 'audit_indexed', ms(now))
 local fields = { 'key', key, 'name', name, 'action', action, 'target', target, 'request', request }
 if by ~= '' then fields[#fields + 1], fields[#fields + 2] = 'by', by end
 list_audited(target, redis.call('XADD', audit_key(), '*', unpack(fields)))
