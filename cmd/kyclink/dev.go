@@ -66,6 +66,9 @@ unless KYCLINK_LOG_LEVEL is set.`,
 // devArgs refuses arguments, and explains how to name faults.
 func devArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 1 && cmd.Flags().Changed("faults") {
+		if args[0] == "" {
+			return errors.New("--faults is empty; write --faults=NAME, or --faults alone")
+		}
 		if p, err := simulator.ParsePreset(args[0]); err == nil {
 			return fmt.Errorf("unexpected argument %q; write --faults=%s", args[0], p)
 		}
