@@ -30,7 +30,7 @@ type bulkLane struct {
 
 	mu      sync.Mutex
 	held    map[string]int // the number of handlers of each bundle that has one
-	running sync.WaitGroup // turns of bundles
+	running goroutines     // of the turns of bundles
 }
 
 // bundlesAtOnce is the number of bundles that a process takes at a time. A bundle is done
