@@ -24,6 +24,9 @@ type target struct {
 	notAfter time.Time // of the batch; zero if it has none
 	by       string    // the ID of the caller
 	trace    string    // the stored context of requests without a batch; "" for none
+	// fresh is memory for the records of new requests, which is overwritten by the next step
+	// into the same chunk; nil: they get memory of their own.
+	fresh []request.Record
 }
 
 // step is one atomic step: rows and where they go.

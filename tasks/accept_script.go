@@ -109,7 +109,9 @@ func parseRecords(reply []any, s step) ([]stored, error) {
 	}
 	var fresh []request.Record
 	if !when.IsZero() {
-		fresh = make([]request.Record, len(s.rows))
+		if fresh = s.into.fresh; len(fresh) < len(s.rows) {
+			fresh = make([]request.Record, len(s.rows))
+		}
 	}
 	next := 1
 	for i, row := range s.rows {

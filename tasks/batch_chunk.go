@@ -9,6 +9,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/order"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // concurrentChunks is the number of chunks that one import writes at a time.
@@ -24,13 +25,14 @@ type chunkWriter struct {
 	chunks []*chunk // in progress, oldest first
 	ids    map[string]bool
 	failed bool
-	unused [][]Result // memory of chunks that are finished
+	unused []*chunk // that are finished; the next ones take their memory
 }
 
 // chunk is a number of consecutive rows.
 type chunk struct {
 	number  int
 	results []Result
+	fresh   []request.Record // memory for the records of new requests, while a step is decided
 	err     error
 	written chan struct{}
 }
@@ -63,11 +65,11 @@ func (w *chunkWriter) writeAll(ctx context.Context, name string, rows iter.Seq2[
 func (w *chunkWriter) newChunk(number int) *chunk {
 	last := len(w.unused) - 1
 	if last < 0 {
-		return &chunk{number: number, results: make([]Result, 0, order.ChunkRows)}
+		return &chunk{number: number, results: make([]Result, 0, order.ChunkRows), fresh: make([]request.Record, order.ChunkRows)}
 	}
-	results := w.unused[last]
+	unused := w.unused[last]
 	w.unused = w.unused[:last]
-	return &chunk{number: number, results: results}
+	return &chunk{number: number, results: unused.results[:0], fresh: unused.fresh}
 }
 
 // start starts writing a chunk, which may have no rows.
@@ -128,7 +130,7 @@ func (w *chunkWriter) finishOldest() error {
 	for _, r := range oldest.results {
 		w.done(r)
 	}
-	w.unused = append(w.unused, oldest.results[:0])
+	w.unused = append(w.unused, oldest)
 	return nil
 }
 
@@ -152,7 +154,8 @@ func (c *Client) acceptChunk(ctx context.Context, into openBatch, chunk *chunk) 
 		for i, r := range pending {
 			rows[i] = r.Row
 		}
-		all, err := c.acceptAll(ctx, target{batch: into.number, chunk: chunk.number, notAfter: into.notAfter, by: c.caller.ID}, written, rows)
+		to := target{batch: into.number, chunk: chunk.number, notAfter: into.notAfter, by: c.caller.ID, fresh: chunk.fresh}
+		all, err := c.acceptAll(ctx, to, written, rows)
 		if err != nil {
 			return err
 		}

@@ -107,7 +107,7 @@ func (c *Client) link(ctx context.Context, r *request.Record) (Link, error) {
 	if err != nil {
 		return Link{}, fmt.Errorf("read the batch of %s: %w", r.ApplicationID, err)
 	}
-	return linkOf(*r, name, c.now()), nil
+	return linkOf(r, name, c.now()), nil
 }
 
 // nameOf returns the name of a batch. It is cached, because it never changes.

@@ -48,7 +48,7 @@ type Link struct {
 
 // linkOf converts a record to a Link. batch is the name of the record's batch; now
 // decides whether the link has expired.
-func linkOf(r request.Record, batch string, now time.Time) Link {
+func linkOf(r *request.Record, batch string, now time.Time) Link {
 	return Link{
 		ApplicationID: r.ApplicationID, Generation: r.Generation, Run: r.Run,
 		Status: Status(r.State), Lane: Lane(r.Lane), Batch: batch,

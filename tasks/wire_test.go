@@ -96,7 +96,7 @@ func TestLink_JSONMatchesGoldenFileAndPackageLinkview(t *testing.T) {
 		{failed, "spring", accepted},
 		{waiting, "", accepted},
 	} {
-		link := tasks.LinkOf(i.record, i.batch, i.now)
+		link := tasks.LinkOf(&i.record, i.batch, i.now)
 		if same := linkview.Of(i.record, i.batch, i.now); !reflect.DeepEqual(link, same) {
 			t.Errorf("package linkview returns %+v, package tasks %+v", same, link)
 		}

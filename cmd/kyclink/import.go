@@ -16,10 +16,10 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// importGCPercent lets the heap grow to four times what is in use before it is collected. An
+// importGCPercent lets the heap grow to five times what is in use before it is collected. An
 // import uses a few MiB, whatever the size of its file, and would be collected many times
 // a second. GOGC overrides it.
-const importGCPercent = 300
+const importGCPercent = 400
 
 type importOptions struct {
 	batch, format  string
