@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -15,11 +14,6 @@ import (
 	"github.com/kyclink/kyclink/internal/output"
 	"github.com/kyclink/kyclink/tasks"
 )
-
-// importGCPercent lets the heap grow to five times what is in use before it is collected. An
-// import uses a few MiB, whatever the size of its file, and would be collected many times
-// a second. GOGC overrides it.
-const importGCPercent = 400
 
 type importOptions struct {
 	batch, format  string
@@ -83,9 +77,6 @@ func (o *importOptions) run(cmd *cobra.Command, file string) error {
 	reading, batch, err := o.target(cmd, file)
 	if err != nil {
 		return err
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(importGCPercent)
 	}
 	in, err := input.OpenStream(cmd.Context(), file, reading)
 	if err != nil {
