@@ -56,8 +56,8 @@ type Config struct {
 	Log       *zap.Logger
 	// Meter may be nil.
 	Meter Meter
-	// TracerProvider receives a span for each request for a path below /v1/, which continues
-	// the trace of the client; nil: none is made.
+	// TracerProvider receives a span for each request with a valid key, which continues the
+	// trace of the client; nil: none is made.
 	TracerProvider trace.TracerProvider
 	// Console handles the requests for paths that are not the API's, and authenticates
 	// them; nil if there is no console. For the log, it passes the key to the method SignedIn
@@ -93,6 +93,7 @@ type Meter interface {
 type API struct {
 	Config
 	mux      *http.ServeMux
+	admitted http.Handler // of requests that [API.admit] has admitted
 	account  *admission.Account
 	actions  *action.Store
 	runner   *action.Runner
@@ -133,6 +134,7 @@ func New(cfg Config) *API {
 		backlogTimeout: backlogTimeout, timeout: shortTimeout, transferTimeout: transfer.Timeout, bodyTimeout: bodyTimeout, diagnosisTimeout: time.Second,
 	}
 	a.registerRoutes()
+	a.admitted = a.traced()
 	return a
 }
 

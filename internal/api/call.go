@@ -79,6 +79,7 @@ func (c *call) Write(p []byte) (int, error) {
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{ResponseWriter: w, control: http.NewResponseController(w), r: r, id: requestID(r.Header.Get("X-Request-Id"))}
 	defer a.finish(c, time.Now())
+	defer c.answerPanic()
 	c.Header().Set("X-Request-Id", c.id)
 	c.Header().Set("Cache-Control", "no-store")
 	_ = c.control.SetReadDeadline(time.Now().Add(a.bodyTimeout)) // see WriteHeader
@@ -86,6 +87,19 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.fail(p)
 		return
 	}
+	a.admitted.ServeHTTP(c.ResponseWriter, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+}
+
+// callKey is the key of the call in the context of its request.
+type callKey struct{}
+
+func callOf(r *http.Request) *call { return r.Context().Value(callKey{}).(*call) }
+
+// route handles an admitted request.
+func (a *API) route(w http.ResponseWriter, r *http.Request) {
+	c := callOf(r)
+	c.ResponseWriter, c.r = w, r
+	defer c.answerPanic()
 	if r.URL.Path == "/healthz" {
 		r.Pattern = "/healthz"
 		c.fail(a.health(c))
@@ -163,21 +177,30 @@ func requestID(given string) string {
 	return uuid.NewString()
 }
 
-// finish runs after every request. It responds to a panic, limits the time for the rest of
-// the body, and logs the request.
+// answerPanic responds to a panic. If the response has begun, it aborts the connection.
+func (c *call) answerPanic() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
+		panic(p)
+	}
+	bug := panicked(p)
+	if c.cause = bug.cause; c.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	bug.write(c)
+}
+
+// finish runs after every request. It limits the time for the rest of the body, and logs
+// the request.
 func (a *API) finish(c *call, began time.Time) {
 	p := recover()
-	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
-		bug := panicked(p)
-		if c.cause = bug.cause; c.status == 0 {
-			bug.write(c)
-			p = nil
-		}
-	}
 	_ = c.control.SetReadDeadline(time.Now().Add(a.bodyTimeout))
 	a.log(c, began)
 	if p != nil {
-		panic(http.ErrAbortHandler)
+		panic(p)
 	}
 }
 

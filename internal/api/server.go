@@ -30,7 +30,7 @@ func (a *API) Serve(ctx context.Context, l net.Listener, certificate func(*tls.C
 	base, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	server := &http.Server{
-		Handler: a.traced(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: hardMaxHeaders,
+		Handler: a, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: hardMaxHeaders,
 		ErrorLog:    zap.NewStdLog(a.Log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // no errors that clients cause
 		BaseContext: func(net.Listener) context.Context { return base },
 		// Otherwise, net/http would answer OPTIONS * without a key.
