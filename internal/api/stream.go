@@ -9,12 +9,15 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 )
 
 const (
 	streamBlock = time.Second // a stop may take as long
 	streamPage  = 1000
 	streamPause = 250 * time.Millisecond // after a failure
+	// streamWarning is the shortest time between two warnings of failures.
+	streamWarning = 10 * time.Second
 )
 
 // stream reads the results stream once for all waiting requests of this process. It only
@@ -95,15 +98,25 @@ func (s *stream) wakeAll() {
 // run reads the stream until ctx ends. After a failure, it continues at the end of the
 // stream and wakes all waiters.
 func (s *stream) run(ctx context.Context) {
+	warnings := rate.Sometimes{Interval: streamWarning}
 	for ctx.Err() == nil {
 		if err := s.follow(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("read of the results stream failed; waiting requests are delayed", zap.Error(err))
+			warnings.Do(func() { s.log.Warn(streamFailed(err), zap.Error(err)) })
 			select {
 			case <-ctx.Done():
 			case <-time.After(streamPause):
 			}
 		}
 	}
+}
+
+// streamFailed says what a failure means, and what to do.
+func streamFailed(err error) string {
+	const failed = "read of the results stream failed; waiting requests are delayed"
+	if redis.HasErrorPrefix(err, "NOPERM") {
+		return failed + "; check KYCLINK_ACCOUNT, and give Redis' user all rules of serve in docs/operations.md (Redis permissions)"
+	}
+	return failed + "; check Redis, and the network to it"
 }
 
 func (s *stream) follow(ctx context.Context) error {
