@@ -93,7 +93,8 @@ func NewResults(rdb redis.UniversalClient, cfg ResultsConfig) *Results {
 // An event whose handler fails is handled again by the same process after a second, then
 // after twice as long each time, up to a minute. It does not count against Concurrency
 // meanwhile. While many events fail, no new ones are taken. Run waits while Redis is
-// unreachable. It fails only if the group or the consumer is missing or invalid.
+// unreachable. It fails only if the group or the consumer is missing or invalid, or if the
+// user of rdb lacks a permission.
 func (r *Results) Run(ctx context.Context, handle func(ctx context.Context, e Event) error) error {
 	return r.RunBatches(ctx, 1, func(ctx context.Context, events []Event) error { return handle(ctx, events[0]) })
 }
@@ -130,8 +131,10 @@ func (r *Results) run(ctx context.Context, most int, handle func(ctx context.Con
 	most = max(most, 1)
 	handling, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	s := &session{
-		Results: r, handle: handle, most: most, stopping: ctx, handling: handling,
+		Results: r, handle: handle, most: most, stopping: ctx, fail: fail, handling: handling,
 		slots:   semaphore.NewWeighted(int64(r.cfg.Concurrency)),
 		pending: newPending(max(minPending, 2*r.cfg.Concurrency*most)),
 		acks:    make(chan []string),
@@ -161,6 +164,9 @@ func (r *Results) run(ctx context.Context, most int, handle func(ctx context.Con
 	end()
 	heartbeats.Wait()
 	s.releaseUnhandled(context.WithoutCancel(ctx))
+	if refused, ok := errors.AsType[*refusedError](context.Cause(ctx)); ok {
+		return refused
+	}
 	return nil
 }
 
@@ -169,8 +175,9 @@ type session struct {
 	*Results
 	handle   func(ctx context.Context, events []Event) error
 	most     int
-	stopping context.Context //nolint:containedctx // once it ends, no more events are taken
-	handling context.Context //nolint:containedctx // once it ends, handlers and acknowledgements are abandoned
+	stopping context.Context         //nolint:containedctx // once it ends, no more events are taken
+	fail     context.CancelCauseFunc // ends stopping
+	handling context.Context         //nolint:containedctx // once it ends, handlers and acknowledgements are abandoned
 	handlers sync.WaitGroup
 	slots    *semaphore.Weighted
 	pending  *pending

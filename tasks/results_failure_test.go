@@ -196,3 +196,27 @@ func TestResults_GiveHandlersTenSecondsToEnd(t *testing.T) {
 		t.Errorf("%d events are pending, want 1", n)
 	}
 }
+
+// A missing permission ends the reading, also if only acknowledgements are refused.
+func TestResults_EndWithoutPermission(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	admin := srv.Client(t)
+	for _, lacks := range []string{"xgroup", "xreadgroup", "xack"} {
+		t.Run(lacks, func(t *testing.T) {
+			t.Parallel()
+			account := redistest.Account()
+			publish(t, admin, account, 3)
+			fixture.Must(t, admin.Do(t.Context(), "ACL", "SETUSER", account, "on", ">pw", "~*", "+@all", "-"+lacks).Err())
+			rdb := redis.NewClient(&redis.Options{Addr: srv.Addr, Username: account, Password: "pw", ContextTimeoutEnabled: true})
+			t.Cleanup(func() { _ = rdb.Close() })
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			r := tasks.NewResults(rdb, tasks.ResultsConfig{Account: account, Group: "crm", Consumer: "one"})
+			err := r.Drain(ctx, 10, func(context.Context, []tasks.Event) error { return nil })
+			if ctx.Err() != nil || !redis.IsPermissionError(err) || !strings.Contains(err.Error(), "group crm") {
+				t.Errorf("got error %v, want the refusal", err)
+			}
+		})
+	}
+}

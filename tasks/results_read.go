@@ -48,12 +48,27 @@ func (s *session) read(drain bool) {
 	}
 }
 
-// retry repeats do while Redis is unreachable. It returns false if ctx has ended.
+// refusedError ends a session: Redis' access control refuses a command, which does not
+// change by itself.
+type refusedError struct {
+	group string
+	err   error
+}
+
+func (e *refusedError) Error() string { return fmt.Sprintf("results: group %s: %v", e.group, e.err) }
+func (e *refusedError) Unwrap() error { return e.err }
+
+// retry repeats do while Redis is unreachable. It returns false if ctx has ended, or if
+// Redis refuses the command, which ends the session.
 func (s *session) retry(ctx context.Context, do func(ctx context.Context) error) bool {
 	for pause := minRetryPause; ; pause = min(2*pause, maxRetryPause) {
 		err := do(ctx)
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err() == nil
+		}
+		if redis.HasErrorPrefix(err, "NOPERM") {
+			s.fail(&refusedError{s.cfg.Group, err})
+			return false
 		}
 		s.cfg.OnError(fmt.Errorf("results: group %s: %w; retrying in %v", s.cfg.Group, err, pause))
 		select {
