@@ -44,11 +44,11 @@ and anywhere with PUT /_simulator/faults/NAME at the simulator's address:
   no-credit  every call is refused because the account has no credit
 
 What it stored is lost when it ends, unless --data names a directory to keep it in. It is
-written when the process stops.
+saved when the process stops; a second Ctrl-C meanwhile loses what was not saved.
 
 The API listens at KYCLINK_LISTEN, or at a free port if the default is in use. Settings of
-Redis and FaceKi are ignored, except FACEKI_RATE and FACEKI_BURST. Nothing is logged
-unless KYCLINK_LOG_LEVEL is set.`,
+Redis and FaceKi are ignored, except FACEKI_RATE and FACEKI_BURST. Traces are sent if the
+OTEL_ variables say where to. Nothing is logged unless KYCLINK_LOG_LEVEL is set.`,
 		Example: `  kyclink dev
   kyclink dev --sample --faults
   kyclink dev --faults=outage
@@ -56,7 +56,7 @@ unless KYCLINK_LOG_LEVEL is set.`,
 		Args: devArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
-	cmd.Flags().BoolVar(&o.sample, "sample", false, "begin with a batch of invented people, some of whom get no link")
+	cmd.Flags().BoolVar(&o.sample, "sample", false, "begin with a batch of 2,000 invented people; a few of them get no link")
 	cmd.Flags().StringVar(&o.faults, "faults", string(simulator.NoFaults), "begin with these `FAULTS`: off, some, outage or no-credit; some if none are named")
 	cmd.Flags().Lookup("faults").NoOptDefVal = string(simulator.SomeFaults)
 	cmd.Flags().StringVar(&o.data, "data", "", "keep what is stored in the directory `DIR`")
@@ -123,6 +123,7 @@ func (d *dev) serve(ctx context.Context) error {
 	parts, running := errgroup.WithContext(ctx)
 	parts.Go(func() error { return d.runWorker(running, w, metrics.Entries) })
 	parts.Go(func() error { return d.serveAPI(running, d.listener, metrics) })
+	parts.Go(func() error { return d.sayStopping(running) })
 	stopOps := d.serveOps(ctx, d.watched, metrics, w.Ready)
 	err = parts.Wait()
 	stopOps()

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/gofrs/flock"
 	"go.uber.org/zap"
 	"golang.org/x/term"
@@ -40,6 +41,7 @@ type dev struct {
 	key               string // the API key
 	data              string // the directory to keep data in; "" for none
 	loaded            bool   // the data of an earlier process, so that it may be replaced
+	kept              string // describes that data; "" if there is none
 	out               io.Writer
 	sample            string // describes the sample; "" if there is none
 }
@@ -78,13 +80,35 @@ func (d *dev) open(ctx context.Context, cfg config.Config, log *zap.Logger, faul
 	e.closers = append([]func(){unlock, stopSimulator}, e.closers...)
 	e.lasting = true
 	d.engine = e
-	if d.data != "" {
-		if err := embedded.Load(ctx, e.rdb, d.path("redis.json.gz")); err != nil {
-			return err
-		}
+	if err := d.load(ctx); err != nil {
+		return err
+	}
+	d.key, err = d.apiKey(ctx)
+	return err
+}
+
+// load reads the data of an earlier process.
+func (d *dev) load(ctx context.Context) error {
+	d.loaded = d.data == ""
+	if d.loaded {
+		return nil
+	}
+	if err := embedded.Load(ctx, d.rdb, d.path("redis.json.gz")); err != nil {
+		return err
 	}
 	d.loaded = true
-	d.key, err = d.apiKey(ctx)
+	stored, err := d.rdb.Keys(ctx, "*").Result()
+	if err != nil || len(stored) == 0 {
+		return err
+	}
+	keys, requests := keyspace.Keys{Account: d.cfg.Account}, 0
+	for _, key := range stored {
+		if strings.HasPrefix(key, keys.Record("")) {
+			requests++
+		}
+	}
+	batches, err := d.rdb.HLen(ctx, keys.Batches()).Result()
+	d.kept = number(requests, "request") + " and " + english.Plural(int(batches), "batch", "")
 	return err
 }
 
@@ -166,6 +190,15 @@ func (d *dev) apiKey(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("--data: %w", err)
 	}
 	return key, nil
+}
+
+// sayStopping says, when ctx ends, what must be awaited.
+func (d *dev) sayStopping(ctx context.Context) error {
+	<-ctx.Done()
+	if d.data != "" {
+		fmt.Fprintf(d.out, "Stopping, to save the data in %s; a second Ctrl-C now loses what was not saved\n", d.data)
+	}
+	return nil
 }
 
 // save keeps the data. It is called when nothing uses the Redis any more.

@@ -4,8 +4,8 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -47,9 +47,6 @@ func startDev(t *testing.T, settings []string, args ...string) trial {
 // after a stop. Settings of real services are not used.
 func TestDev_WorksAsItsFirstScreenSays(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("curl is not installed")
-	}
 	data := filepath.Join(t.TempDir(), "data")
 	d := startDev(t, []string{"KYCLINK_REDIS_URL=redis://:hunter2@127.0.0.1:1/0", "FACEKI_CLIENT_SECRET=hunter2"}, "--data", data, "--sample")
 	commands := regexp.MustCompile(`(?m)^  ((?:curl|printf) .*)$`).FindAllStringSubmatch(d.stdout.String(), -1)
@@ -58,9 +55,12 @@ func TestDev_WorksAsItsFirstScreenSays(t *testing.T) {
 		t.Fatalf("%d commands:\n%s", len(commands), d.stdout.String())
 	}
 	for i, want := range wants {
-		out, err := exec.Command("bash", "-c", commands[i][1]).CombinedOutput()
-		if err != nil || !strings.Contains(string(out), want) {
-			t.Errorf("%s: %v, want %s in:\n%s", commands[i][1], err, want, out)
+		resp, err := http.DefaultClient.Do(printedRequest(t, commands[i][1]))
+		fixture.Must(t, err)
+		out, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode >= http.StatusBadRequest || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %d, %v, want %s in:\n%s", commands[i][1], resp.StatusCode, err, want, out)
 		}
 	}
 	if status, page := look(t, "http://"+d.addr+"/"); status != http.StatusOK || !strings.Contains(page, "API key") {
@@ -84,7 +84,18 @@ func TestDev_WorksAsItsFirstScreenSays(t *testing.T) {
 		}
 	}
 
-	again := startDev(t, nil, "--data", data)
+	if screen := d.stdout.String(); !strings.Contains(screen, "saved in "+data+" when this ends") || !strings.Contains(screen, "a second Ctrl-C now loses what was not saved") ||
+		strings.Contains(screen, "traces") {
+		t.Errorf("it printed:\n%s", screen)
+	}
+
+	collector := fixture.NewCollector(t, nil)
+	again := startDev(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL}, "--data", data)
+	for _, want := range []string{"2,003 requests and 2 batches from " + data, "traces   sent to " + strings.TrimPrefix(collector.URL, "http://")} {
+		if !strings.Contains(again.stdout.String(), want) {
+			t.Errorf("the second time, it does not print %q:\n%s", want, again.stdout.String())
+		}
+	}
 	if again.key != d.key {
 		t.Error("the API key has changed")
 	}
@@ -96,6 +107,45 @@ func TestDev_WorksAsItsFirstScreenSays(t *testing.T) {
 	if code, _, stderr := kyclink(t, nil, "dev", "--data", data); code != 1 || !strings.Contains(stderr, "another process uses") {
 		t.Errorf("a second process with the same data: exit code %d:\n%s", code, stderr)
 	}
+}
+
+// printedRequest returns the request that a printed command sends: curl, or printf and curl.
+func printedRequest(t *testing.T, line string) *http.Request {
+	t.Helper()
+	method, body, at, header := http.MethodGet, "", "", http.Header{}
+	if text, rest, piped := strings.Cut(line, " | "); piped {
+		line, body = rest, strings.ReplaceAll(words(text)[1], `\n`, "\n")
+	}
+	args := words(line)[1:]
+	for len(args) > 0 {
+		option := args[0]
+		args = args[1:]
+		switch option {
+		case "-sS":
+			continue
+		case "-X", "-H", "-d", "--data-binary":
+		default:
+			at = option
+			continue
+		}
+		value := args[0]
+		args = args[1:]
+		switch option {
+		case "-X":
+			method = value
+		case "-H":
+			name, text, _ := strings.Cut(value, ": ")
+			header.Set(name, text)
+		default:
+			if method = http.MethodPost; value != "@-" {
+				body = value
+			}
+		}
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, at, strings.NewReader(body))
+	fixture.Must(t, err)
+	req.Header = header
+	return req
 }
 
 // savedKeys returns the keys of the Redis that was saved to a file.

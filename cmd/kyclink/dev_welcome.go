@@ -73,10 +73,16 @@ func (d *dev) welcome() {
 	if d.sample != "" {
 		say("  sample   %s", d.sample)
 	}
-	if d.data != "" {
-		say("  data     kept in %s when this ends", d.data)
-	} else {
+	switch {
+	case d.data == "":
 		say("  data     lost when this ends; --data DIR keeps it")
+	case d.kept == "":
+		say("  data     saved in %s when this ends", d.data)
+	default:
+		say("  data     %s from %s; saved there when this ends", d.kept, d.data)
+	}
+	if d.cfg.Tracing.On() {
+		say("  traces   sent to %s, as the OTEL_ variables say", d.cfg.Tracing.Endpoint.Host)
 	}
 	say("")
 	say("Ask for a link, read it, and upload a batch:")
@@ -89,11 +95,14 @@ func (d *dev) welcome() {
 	say("")
 	say("  curl -sS -X PUT %s/_simulator/faults/outage", d.control)
 	say("")
-	if onTerminal() && readable(os.Stdin) {
-		say("Or type the name of the faults here. Ctrl-C stops.")
-	} else {
-		say("Ctrl-C stops.")
+	stop := "Ctrl-C stops."
+	if d.data != "" {
+		stop = "Ctrl-C stops and saves the data; a second one meanwhile loses what was not saved."
 	}
+	if onTerminal() && readable(os.Stdin) {
+		stop = "Or type the name of the faults here. " + stop
+	}
+	say("%s", stop)
 }
 
 // base returns the URL at which this machine reaches the API.
