@@ -77,7 +77,7 @@ bench-long: build test-needs ## the same with longer outages and larger backlogs
 
 # Breaks workers, Redis, FaceKi and the network by a schedule that follows from SEED, and
 # checks the result. CHAOS holds more flags, such as -only kill.
-DURATION ?= 60s
+DURATION ?=
 SEED ?=
 CHAOS ?=
 
@@ -85,7 +85,16 @@ CHAOS ?=
 chaos: test-needs ## break everything for DURATION (60s) by SEED (any), and check that nothing is lost
 	@CGO_ENABLED=0 go build -trimpath -tags failpoint -ldflags '-X main.callbackPace=20' -o bin/kyclink-failpoint ./cmd/kyclink
 	@go build -o bin/chaos ./internal/chaos
-	@exec bin/chaos -duration $(DURATION) $(if $(SEED),-seed $(SEED)) $(CHAOS)
+	@exec bin/chaos -duration $(or $(DURATION),60s) $(if $(SEED),-seed $(SEED)) $(CHAOS)
+
+# Runs bin/kyclink at a steady load, measures what could grow, and plots it. SOAK holds more
+# flags, such as -rate 50, -workers 4, -dir DIRECTORY.
+SOAK ?=
+
+.PHONY: soak
+soak: build test-needs ## run everything at a steady load for DURATION (30m), plot memory, goroutines, descriptors and keys, and fail if they grow
+	@go build -o bin/soak ./internal/soak
+	@exec bin/soak -duration $(or $(DURATION),30m) $(SOAK)
 
 # Pages that are generated from the code; tests compare them with it.
 .PHONY: docs

@@ -134,6 +134,7 @@ func arrows() map[string][]string {
 			"internal/stall", "internal/faceki/simulator"},
 		"internal/chaos": {"tasks", stored, nouns, "internal/admission", "internal/asynqx", "internal/linktask", "internal/redistest",
 			"internal/stall", "internal/faceki/simulator"},
+		"internal/soak": {"tasks", stored, "internal/redistest", "internal/faceki/simulator"},
 	}
 }
 
@@ -190,6 +191,7 @@ func confined() map[string][]string {
 	return map[string][]string{
 		"github.com/hibiken/asynq":            {"tasks", "worker", "internal/asynqx", "internal/dispatch", "internal/linktask", "cmd/kyclink", "internal/operator", "internal/bench"},
 		"github.com/prometheus/client_golang": {"internal/monitor"},
+		"gonum.org/v1/plot":                   {"internal/soak"}, // it stays out of the program
 		"go.opentelemetry.io/otel/sdk":        {"internal/otlp", "internal/tracing", "internal/delivery"},
 	}
 }
