@@ -40,6 +40,10 @@ test: test-needs ## install redis-server if it is missing, and run all tests wit
 test-long: test-needs ## the same, with the long tests and in random order
 	go test -race -count=1 -shuffle=on -timeout=60m -tags=long ./...
 
+.PHONY: test-redis
+test-redis: test-needs valkey ## the core suite over every kind of Redis: single, TLS with permissions, sentinel, cluster, Valkey
+	go test -race -count=1 -timeout=30m -tags=long ./cmd/kyclink -run '^TestCore$$' -v
+
 # Builds the program of the previous version from the history, the first time, which takes
 # a minute of a processor.
 .PHONY: test-upgrade
@@ -162,6 +166,12 @@ test-needs:
 	  echo 'add them to PATH, then run make test again' >&2; \
 	  exit 1; \
 	fi
+
+# valkey-server, for the core suite, which skips that part without it.
+.PHONY: valkey
+valkey:
+	@if command -v valkey-server >/dev/null || ! command -v apt-get >/dev/null; then exit 0; fi; \
+	{ $(apt_install) valkey-server >/dev/null; } || echo 'valkey-server is not available: the core suite is not run over it' >&2
 
 # systemd-analyze, for the tests of the units.
 .PHONY: systemd

@@ -41,7 +41,7 @@ func TestFailover_ReportsLostWrites(t *testing.T) {
 func losing(t *testing.T, mode, url string, rdb redis.UniversalClient, part, fail func(context.Context) error) {
 	t.Helper()
 	sim, faceki := upstream(t, `{"latency":"20ms"}`)
-	_, workers := fleetOf(t, mode, url, faceki)
+	workers := fleetOf(t, mode, url, faceki)
 	r := failover(t, workers, rdb, sim, 900, func(ctx context.Context) error {
 		if err := part(ctx); err != nil {
 			return err
@@ -64,7 +64,7 @@ func TestRedis_LosesNothingWhenKilled(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", fsync)
 			sim, faceki := upstream(t, `{"latency":"20ms"}`)
-			_, workers := fleetOf(t, "single", server.URL, faceki)
+			workers := fleetOf(t, "single", server.URL, faceki)
 			r := failover(t, workers, server.Client(t), sim, 900, func(context.Context) error {
 				server.Kill()
 				return server.Relaunch()

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,38 +16,6 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/tasks"
 )
-
-// everyCommand runs the commands that use Redis.
-func everyCommand(t *testing.T, settings []string) {
-	t.Helper()
-	expect := func(stdout string, args ...string) string {
-		t.Helper()
-		code, out, stderr := kyclink(t, settings, args...)
-		if code != 0 || !strings.Contains(out, stdout) {
-			t.Errorf("%v: exit code %d\nstdout: %s\nstderr: %s", args, code, out, stderr)
-		}
-		return out
-	}
-	url := expect("https://simulator.invalid/", "request", "--application-id", "A-1", "--wait")
-	if again := expect("https://", "request", "--application-id", "A-1", "--wait"); again != url {
-		t.Errorf("the second request got %q after %q", again, url)
-	}
-	expect("https://", "request", "--application-id", "A-1", "--generation", "2", "--wait")
-	expect("generation 1", "show", "A-1")
-	expect(`"generations"`, "show", "A-1", "--json")
-	expect("", "account", "pause")
-	expect("", "account", "resume")
-	expect("", "account", "rate", "300/s")
-	expect("", "account", "rate", "--reset")
-	expect(`"workers":2`, "account", "status", "--json")
-
-	dir := t.TempDir()
-	out := filepath.Join(dir, "out.csv")
-	expect("", "run", "--simulate", write(t, filepath.Join(dir, "in.csv"), people(150)), "-o", out)
-	if got := strings.Count(read(t, out), "https://simulator.invalid/"); got != 150 {
-		t.Errorf("run made %d links of 150", got)
-	}
-}
 
 // crowd is a set of producers that repeat failed calls and remember the acknowledged
 // requests.
@@ -197,18 +163,18 @@ func (c *crowd) result(rdb redis.UniversalClient, sim *simulator.Simulator) repo
 // failoverRate and failoverBurst are the rate limit during a failover.
 const failoverRate, failoverBurst = 300, 20
 
-// fleetOf starts two workers on a Redis and returns their settings.
-func fleetOf(t *testing.T, mode, url, faceki string) (settings []string, workers []*process) {
+// fleetOf starts two workers on a Redis.
+func fleetOf(t *testing.T, mode, url, faceki string) (workers []*process) {
 	t.Helper()
-	settings = []string{
+	settings := []string{
 		faceki, "KYCLINK_REDIS_MODE=" + mode, "KYCLINK_REDIS_URL=" + url,
 		fmt.Sprintf("FACEKI_RATE=%d/s", failoverRate), fmt.Sprintf("FACEKI_BURST=%d", failoverBurst),
+		"KYCLINK_LOG_LEVEL=debug", "KYCLINK_LOG_FORMAT=json", // for longestCall
 	}
-	logged := append(slices.Clone(settings), "KYCLINK_LOG_LEVEL=debug", "KYCLINK_LOG_FORMAT=json") // for longestCall
 	for range 2 {
-		workers = append(workers, start(t, logged, "worker", "--simulate"))
+		workers = append(workers, start(t, settings, "worker", "--simulate"))
 	}
-	return settings, workers
+	return workers
 }
 
 // longestCall returns how long the slowest call took, by the logs of the workers.

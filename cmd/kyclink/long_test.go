@@ -12,6 +12,7 @@ const (
 	stoppedRun  = 30_000
 	replayed    = 3_000
 	everyMoment = true
+	wholeCore   = true // of the core suite, on every kind of Redis
 	stoppedFor  = 5 * time.Second
 	awayFor     = 30 * time.Second
 )

@@ -12,6 +12,7 @@ const (
 	stoppedRun  = 8_000 // more than a run processes before its signal
 	replayed    = 1_500
 	everyMoment = false
+	wholeCore   = false
 	stoppedFor  = 1500 * time.Millisecond // the suspension of a worker
 	awayFor     = 5 * time.Second         // the absence of Redis
 )

@@ -99,6 +99,25 @@ func Launch(args ...string) (*Server, error) {
 	})
 }
 
+// StartValkey is [Start] with valkey-server, which takes the same arguments. The test is
+// skipped if it is not installed.
+func StartValkey(t testing.TB, args ...string) *Server {
+	t.Helper()
+	binary, err := exec.LookPath("valkey-server")
+	if err != nil {
+		t.Skip("valkey-server is not installed; make test-redis installs it if Debian has it")
+	}
+	s, err := launch(func(s *Server, port int) error {
+		s.binary, s.args = binary, arguments(s.dir, port, args)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
 func arguments(dir string, port int, args []string) []string {
 	return append([]string{
 		"--bind", "127.0.0.1", "--port", strconv.Itoa(port),
