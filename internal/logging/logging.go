@@ -66,14 +66,6 @@ func encoder(format string) zapcore.Encoder {
 	return zapcore.NewConsoleEncoder(e)
 }
 
-// Limited returns a logger that passes each message once in 10 s: for libraries that
-// repeat messages in a loop, as asynq does while Redis is away.
-func Limited(log *zap.Logger) *zap.Logger {
-	return log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
-		return zapcore.NewSamplerWithOptions(core, 10*time.Second, 1, 0)
-	}))
-}
-
 // RedirectRedis makes go-redis log to log instead of standard error, for the whole
 // process. Call it once, before the first client is made.
 func RedirectRedis(log *zap.Logger) {
