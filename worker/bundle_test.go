@@ -98,7 +98,7 @@ func TestBundle_DoesNotWaitForASlowCall(t *testing.T) {
 	h.noTasks()
 	h.expect("row-0", request.Calling, 1, 0)
 	p.cancel() // a stopping worker waits for the answer
-	<-p.life.Draining()
+	<-p.session.Load().life.Draining()
 	close(a.answer)
 	h.Must(p.wait())
 	h.expect("row-0", request.Created, 1, 0)
@@ -231,7 +231,7 @@ func TestBundle_IsContinuedByAnotherProcessAfterAStop(t *testing.T) {
 	p := h.start(h.book(), a.upstream())
 	h.Eventually("two are called", func() bool { return a.calls.Load() == 2 })
 	p.cancel()
-	<-p.life.Draining()
+	<-p.session.Load().life.Draining()
 	close(a.answer)
 	h.Must(p.wait())
 	if n := h.count("row", 9); n[request.Created] != 2 || n[request.Queued] != 7 {
@@ -258,7 +258,7 @@ func TestBundle_IsContinuedAfterItsProcessDied(t *testing.T) {
 	h.dequeue(request.Bundles)
 	dead := h.book()
 	h.Must(dead.Join(t.Context()))
-	ended := h.newWorker(dead, h.faceki, h.cfg).lanes[request.Bulk]
+	ended := h.newWorker(dead, h.faceki, h.cfg).session.Load().lanes[request.Bulk]
 	for _, turn := range turns[:2] {
 		h.Must(ended.process(t.Context(), turn))
 	}

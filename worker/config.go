@@ -27,6 +27,11 @@ type Config struct {
 	Callbacks Callbacks
 	// Journal stores each record outside Redis as well; nil: it is stored in Redis only.
 	Journal Journal
+	// Rest lets the worker rest while its account has no work; nil: it never rests.
+	Rest Rest
+	// Beside runs while the worker takes requests, until it drains or rests, such as a reader
+	// of another source of requests; nil: nothing does.
+	Beside func(ctx context.Context)
 	// Blocking is the client for commands that wait in Redis until there is a task or an
 	// event; nil: the worker's own client. Each occupies a connection all the time; a worker
 	// has up to five.
@@ -120,6 +125,15 @@ type Journal interface {
 	// Write has returned. It retries an error, unless the error has a method Fatal that
 	// returns true, which ends the worker.
 	Write(ctx context.Context, record []byte) error
+}
+
+// Rest tells whether an account has work. A worker that rests remains a member of the fleet and
+// does little else, so that a process can have many workers of idle accounts.
+type Rest interface {
+	// Idle reports whether the account has no work.
+	Idle(ctx context.Context) (bool, error)
+	// Await returns when the account may have work, or ctx is done.
+	Await(ctx context.Context)
 }
 
 // Telemetry receives logs, metrics and traces.

@@ -157,7 +157,7 @@ func TestWorker_WarnsOnceThatConcurrencyLimitsALane(t *testing.T) {
 		defer rdb.Close()
 		core, lines := observer.New(zap.WarnLevel)
 		w := New(rdb, stub{}, Config{Calls: Calls{Concurrency: 3}, Telemetry: Telemetry{Limited: zap.New(core)}})
-		bulk := w.lanes[request.Bulk]
+		bulk := w.session.Load().lanes[request.Bulk]
 		bulk.admit.line.flowing.Store(true)
 		for range 3 {
 			bulk.call.limit.take(t.Context(), nil)
@@ -165,7 +165,7 @@ func TestWorker_WarnsOnceThatConcurrencyLimitsALane(t *testing.T) {
 		for range 12 {
 			bulk.call.limit.end(time.Second, nil)
 			bulk.call.limit.take(t.Context(), nil)
-			w.setRate(7)
+			w.session.Load().setRate(7)
 			<-time.After(saturatedAfter / 10)
 		}
 		want := map[string]any{"lane": "bulk", "slots": int64(3), "rate_per_second": 7.0}

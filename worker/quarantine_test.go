@@ -201,7 +201,7 @@ func TestQuarantine_EndsARequestThatPanicsEachTime(t *testing.T) {
 			h := newHarness(t, simulator.Script{})
 			k := &doomed{book: h.book(), id: "A-1", after: after}
 			h.Must(k.Join(t.Context()))
-			p := h.newWorker(k, h.faceki, h.cfg).lanes[request.Interactive]
+			p := h.newWorker(k, h.faceki, h.cfg).session.Load().lanes[request.Interactive]
 			ref := h.accept("A-1")
 			for range mostPanics - 1 {
 				if _, again := isLater(p.process(t.Context(), ref)); !again {

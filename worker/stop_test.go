@@ -40,7 +40,7 @@ func TestWorker_DrainsInFlightCalls(t *testing.T) {
 	h.accept("A-1")
 	h.Eventually("a call is under way", func() bool { return h.sim.State().InFlight == 1 })
 	p.cancel()
-	<-p.life.Draining()
+	<-p.session.Load().life.Draining()
 	h.accept("B-1")
 	h.sim.Release()
 	h.Must(p.wait())

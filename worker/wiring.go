@@ -104,75 +104,116 @@ func storesOf(book *storage.Stores) stores {
 
 // newWorker makes a worker; cfg is complete.
 func newWorker(rdb redis.UniversalClient, s stores, links Upstream, cfg Config) *Worker {
-	log, limited, account := cfg.Telemetry.Log, cfg.Telemetry.Limited, cfg.Account.Name
+	log, limited := cfg.Telemetry.Log, cfg.Telemetry.Limited
+	w := &Worker{cfg: cfg, rdb: rdb, life: lifecycle.New(limited)}
+	w.member = &member{fleet: s.fleet, written: s.written, handled: w.handled, flush: s.flush, life: w.life, log: log, limited: limited}
+	b := &blueprint{rdb: rdb, stores: s, links: links, cfg: cfg, queue: asynqx.NewClient(rdb)}
+	w.open, w.upkeep = b.session, b.upkeep
+	if cfg.Rest == nil {
+		w.session.Store(b.session())
+	}
+	return w
+}
+
+// blueprint is what the sessions of a worker are made of.
+type blueprint struct {
+	rdb    redis.UniversalClient
+	stores stores
+	links  Upstream
+	cfg    Config
+	queue  *asynq.Client
+}
+
+// session returns a new session.
+func (b *blueprint) session() *session {
+	cfg, queue, account := b.cfg, b.queue, b.cfg.Account.Name
+	log, limited := cfg.Telemetry.Log, cfg.Telemetry.Limited
 	life := lifecycle.New(limited)
-	queue := asynqx.NewClient(rdb)
 	policy := policy{base: cfg.Retry.BackoffBase, cap: cfg.Retry.BackoffCap, maxCharged: cfg.Retry.MaxAttempts, hold: cfg.Retry.HoldUncertain, random: uniform}
 	wiring := &wiring{
-		stores: s.lanes, upstream: upstream{links}, cfg: cfg, policy: policy, life: life, turns: newTurns(),
-		gate: &gate{signals: s.lanes.signals, life: life, limited: limited},
-		enqueue: func(ctx context.Context, lane request.Lane, turn request.Ref) error {
-			return linktask.Enqueue(ctx, queue, account, lane, turn)
-		},
+		stores: b.stores.lanes, upstream: upstream{b.links}, cfg: cfg, policy: policy, life: life, turns: newTurns(),
+		gate: &gate{signals: b.stores.lanes.signals, life: life, limited: limited}, enqueue: b.enqueue,
 	}
-	w := &Worker{
+	s := &session{
 		cfg: cfg, life: life,
-		servers: &servers{rdb: rdb, account: account, log: logs{log, limited}, config: asynqx.ServerConfig{
-			Blocking: cmp.Or(cfg.Blocking, rdb), Drain: cfg.longestCall() + drainMargin, Pause: policy.pause, Log: limited,
+		servers: &servers{rdb: b.rdb, account: account, log: logs{log, limited}, config: asynqx.ServerConfig{
+			Blocking: cmp.Or(cfg.Blocking, b.rdb), Drain: cfg.longestCall() + drainMargin, Pause: policy.pause, Log: limited,
 		}},
 		lanes: map[request.Lane]*pipeline{request.Interactive: wiring.pipeline(), request.Bulk: wiring.pipeline()},
 	}
-	w.member = &member{fleet: s.fleet, written: s.written, handled: w.handled, flush: s.flush, life: life, log: log, limited: limited}
 	slots := cfg.Calls.Concurrency
 	bulk := &bulkLane{
-		pipeline: w.lanes[request.Bulk], places: make(chan struct{}, turnsPerSlot*slots), life: life, limited: limited, held: map[string]int{},
+		pipeline: s.lanes[request.Bulk], places: make(chan struct{}, turnsPerSlot*slots), life: life, limited: limited, held: map[string]int{},
 		enqueue: func(ctx context.Context, turn request.Ref, delay time.Duration) error {
 			return linktask.EnqueueIn(ctx, queue, account, request.Bulk, turn, delay)
 		},
 	}
-	w.servers.add(request.Interactive, w.lanes[request.Interactive], slots)
-	w.handlers = append(w.handlers, bulk)
-	w.servers.add(request.Bulk, bulk, slots)
-	w.servers.add(request.Bundles, asynq.HandlerFunc(bulk.processBundle), bundlesAtOnce)
+	s.servers.add(request.Interactive, s.lanes[request.Interactive], slots)
+	s.handlers = append(s.handlers, bulk)
+	s.servers.add(request.Bulk, bulk, slots)
+	s.servers.add(request.Bundles, asynq.HandlerFunc(bulk.processBundle), bundlesAtOnce)
 
 	enqueueBundle := func(ctx context.Context, turns []request.Ref) error {
 		return linktask.EnqueueBundle(ctx, queue, account, turns)
 	}
 	feed := feeder.New(feeder.Config{
-		Source: s.feed, Enqueue: wiring.enqueue, EnqueueBundle: enqueueBundle, MinQueued: 2 * slots, RateRead: w.setRate, Log: log, Limited: limited,
+		Source: b.stores.feed, Enqueue: b.enqueue, EnqueueBundle: enqueueBundle, MinQueued: 2 * slots, RateRead: s.setRate, Log: log, Limited: limited,
 	})
-	repair := s.recovery
-	repair.Redis, repair.Account, repair.Enqueue, repair.Leads = rdb, account, wiring.enqueue, feed.Leads
-	repair.EnqueueDelivery = func(ctx context.Context, d delivery.Task) error {
-		_, err := dispatch.Enqueue(ctx, queue, account, d)
-		return err
+	repair := b.repair()
+	repair.Leads = feed.Leads
+	actions := action.NewRunner(action.RunnerConfig{Redis: b.rdb, Account: account, Log: log, Limited: limited})
+	s.background = []func(context.Context){feed.Run, recovery.New(repair).Run, s.servers.watch, actions.Run}
+	if cfg.Beside != nil {
+		s.background = append(s.background, cfg.Beside)
 	}
-	repair.Log, repair.Limited, repair.Meter = log, limited, cfg.Telemetry.Meter
-	actions := action.NewRunner(action.RunnerConfig{Redis: rdb, Account: account, Log: log, Limited: limited})
-	w.background = []func(context.Context){feed.Run, recovery.New(repair).Run, w.servers.watch, actions.Run}
 	if cfg.Callbacks.Poster != nil {
-		w.addCallbacks(queue, s, wiring)
+		s.addCallbacks(queue, b.stores, wiring)
 	}
-	return w
+	return s
 }
 
-// addCallbacks lets a worker deliver callbacks.
-func (w *Worker) addCallbacks(queue *asynq.Client, s stores, wiring *wiring) {
-	t := w.cfg.Telemetry
+// upkeep examines the account now and then while the worker rests. Several workers may do so
+// at a time.
+func (b *blueprint) upkeep(ctx context.Context) {
+	repair := b.repair()
+	repair.Leads = func() bool { return true }
+	repair.Pause = upkeepPause*3/4 + uniform(upkeepPause/2) // not all accounts of a process at the same time
+	recovery.New(repair).Run(ctx)
+}
+
+// repair returns the configuration of the recovery, without who leads.
+func (b *blueprint) repair() recovery.Config {
+	repair := b.stores.recovery
+	repair.Redis, repair.Account, repair.Enqueue = b.rdb, b.cfg.Account.Name, b.enqueue
+	repair.EnqueueDelivery = func(ctx context.Context, d delivery.Task) error {
+		_, err := dispatch.Enqueue(ctx, b.queue, b.cfg.Account.Name, d)
+		return err
+	}
+	repair.Log, repair.Limited, repair.Meter = b.cfg.Telemetry.Log, b.cfg.Telemetry.Limited, b.cfg.Telemetry.Meter
+	return repair
+}
+
+func (b *blueprint) enqueue(ctx context.Context, lane request.Lane, turn request.Ref) error {
+	return linktask.Enqueue(ctx, b.queue, b.cfg.Account.Name, lane, turn)
+}
+
+// addCallbacks lets a session deliver callbacks.
+func (s *session) addCallbacks(queue *asynq.Client, from stores, wiring *wiring) {
+	t := s.cfg.Telemetry
 	dispatcher := dispatch.NewDispatcher(dispatch.DispatcherConfig{
-		Redis: w.servers.config.Blocking, Account: w.cfg.Account.Name, Opener: s.opener, Queue: queue, Limited: t.Limited,
+		Redis: s.servers.config.Blocking, Account: s.cfg.Account.Name, Opener: from.opener, Queue: queue, Limited: t.Limited,
 	})
 	lane := dispatch.NewLane(dispatch.LaneConfig{
-		Deliveries: s.deliveries, Poster: poster{w.cfg.Callbacks.Poster}, Pauses: w.cfg.Callbacks.Pauses, Lifecycle: w.life,
+		Deliveries: from.deliveries, Poster: poster{s.cfg.Callbacks.Poster}, Pauses: s.cfg.Callbacks.Pauses, Lifecycle: s.life,
 		Quarantine: wiring.quarantine(), Telemetry: dispatch.Telemetry{
-			Log: t.Log, Limited: t.Limited, Attempted: w.cfg.Callbacks.Attempted, Tracer: tracing.New(t.TracerProvider),
+			Log: t.Log, Limited: t.Limited, Attempted: s.cfg.Callbacks.Attempted, Tracer: tracing.New(t.TracerProvider),
 		},
 	})
-	w.handlers = append(w.handlers, lane)
-	w.servers.add(request.Callbacks, lane, dispatch.Concurrency)
-	w.background = append(w.background, func(ctx context.Context) {
+	s.handlers = append(s.handlers, lane)
+	s.servers.add(request.Callbacks, lane, dispatch.Concurrency)
+	s.background = append(s.background, func(ctx context.Context) {
 		if err := dispatcher.Run(ctx); err != nil {
-			w.life.Fail(err)
+			s.life.Fail(err)
 		}
 	})
 }
@@ -185,7 +226,7 @@ func (c Config) longestCall() time.Duration {
 	return max(c.Calls.Timeout, c.Callbacks.Poster.Timeout())
 }
 
-// wiring is what the pipelines of a worker share.
+// wiring is what the pipelines of a session share.
 type wiring struct {
 	stores   laneStores
 	upstream upstream

@@ -14,23 +14,21 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/lifecycle"
-	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Worker is one process of the fleet.
 type Worker struct {
-	cfg        Config
-	life       *lifecycle.Lifecycle
-	member     *member
-	servers    *servers
-	lanes      map[request.Lane]*pipeline
-	handlers   []taskHandlers              // beside those of single turns
-	background []func(ctx context.Context) // what runs beside the lanes until the worker drains
-	started    atomic.Bool
+	cfg     Config
+	rdb     redis.UniversalClient
+	life    *lifecycle.Lifecycle // ends with Run; that of a session may end sooner
+	member  *member
+	open    func() *session
+	upkeep  func(ctx context.Context) // runs while the worker rests
+	session atomic.Pointer[session]   // the present one; nil while the worker rests
+	started atomic.Bool
 }
 
 // taskHandlers are the handlers of one kind of tasks.
@@ -55,7 +53,6 @@ func New(rdb redis.UniversalClient, upstream Upstream, cfg Config) *Worker {
 // the account is of the other kind. It is called once.
 func (w *Worker) Run(ctx context.Context) error {
 	log := w.cfg.Telemetry.Log
-	defer w.life.End()
 	defer w.life.Drain()
 	if !w.member.joined.Load() {
 		if err := w.Join(ctx); err != nil {
@@ -65,34 +62,16 @@ func (w *Worker) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	compareClocks(ctx, w.servers.rdb, w.cfg.Account.Name, time.Now, log)
+	defer context.AfterFunc(ctx, w.life.Drain)()
+	compareClocks(ctx, w.rdb, w.cfg.Account.Name, time.Now, log)
 	failpoint.Hit("joined")
-	working, stopWorking := context.WithCancel(ctx)
-	defer stopWorking()
 	living, stopLiving := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLiving()
-	var background sync.WaitGroup
-	background.Go(func() { w.member.heartbeat(living) })
-	for _, run := range w.background {
-		background.Go(func() { run(working) })
-	}
-
-	started, err := w.servers.start()
-	if err == nil {
-		w.started.Store(true)
-		log.Info("worker started", zap.String("account", w.cfg.Account.Name), zap.Int("slots", w.cfg.Calls.Concurrency))
-		select {
-		case <-ctx.Done():
-		case err = <-w.life.Failure():
-		}
-		log.Info("draining in-flight calls", zap.Duration("timeout", w.servers.config.Drain))
-	}
-	failpoint.Hit("stopping")
-	w.life.Drain()
-	stopWorking()
-	ended := w.drain(started)
+	var heartbeats sync.WaitGroup
+	heartbeats.Go(func() { w.member.heartbeat(living) })
+	ended, err := w.work(ctx)
 	stopLiving()
-	background.Wait()
+	heartbeats.Wait()
 	if ended { // otherwise its attempts may still be alive, and must not be judged dead yet
 		w.member.leave(ctx)
 	}
@@ -106,19 +85,27 @@ func (w *Worker) Run(ctx context.Context) error {
 	return err
 }
 
-// drain stops the servers and waits for all handlers. It returns whether all have ended.
-func (w *Worker) drain(started []laneServer) bool {
-	return w.servers.stop(started, w.life, func() {
-		for _, lane := range w.lanes {
-			lane.turns.running.Wait()
+// work takes requests, and rests while there are none, until ctx is done or the worker fails.
+// ended reports whether all handlers have ended.
+func (w *Worker) work(ctx context.Context) (ended bool, err error) {
+	for {
+		if err := w.rest(ctx); err != nil || ctx.Err() != nil && w.cfg.Rest != nil {
+			return true, err
 		}
-		for _, handlers := range w.handlers {
-			handlers.Wait()
+		s := w.session.Load()
+		if s == nil {
+			s = w.open()
+			w.session.Store(s)
 		}
-	})
+		ended, err := w.takeRequests(ctx, s)
+		if err != nil || ctx.Err() != nil || !ended {
+			return ended, err
+		}
+		w.session.Store(nil)
+	}
 }
 
-// Ready returns why the worker takes no requests; nil while it does. It is safe for
+// Ready returns why the worker takes no requests; nil while it does, or rests. It is safe for
 // concurrent use.
 func (w *Worker) Ready() error {
 	switch {
@@ -127,33 +114,18 @@ func (w *Worker) Ready() error {
 	case !w.started.Load():
 		return errors.New("the worker has not joined the fleet yet")
 	}
-	if queue := w.servers.paused.Load(); queue != nil {
-		return fmt.Errorf("asynq's queue %s is paused", *queue)
+	if s := w.session.Load(); s != nil {
+		if queue := s.servers.paused.Load(); queue != nil {
+			return fmt.Errorf("asynq's queue %s is paused", *queue)
+		}
 	}
 	return nil
 }
 
 // handled returns the tasks that have a handler.
 func (w *Worker) handled() []string {
-	var all []string
-	for _, turn := range w.lanes[request.Bulk].turns.handled() { // the lanes share them
-		all = append(all, turn.String())
+	if s := w.session.Load(); s != nil {
+		return s.handled()
 	}
-	for _, handlers := range w.handlers {
-		all = append(all, handlers.Handled()...)
-	}
-	return all
-}
-
-// setRate gives the lanes the account's rate, and warns if not the rate limits them.
-func (w *Worker) setRate(perSecond float64) {
-	slots := w.cfg.Calls.Concurrency
-	for name, lane := range w.lanes {
-		limit := lane.call.limit
-		limit.setRate(perSecond)
-		if limit.saturated(time.Now(), lane.admit.line.flowing.Load()) {
-			w.cfg.Telemetry.Limited.Warn("concurrency limits this lane, not the rate; start more workers, or raise KYCLINK_CONCURRENCY",
-				zap.String("lane", string(name)), zap.Int("slots", slots), zap.Float64("rate_per_second", perSecond))
-		}
-	}
+	return nil
 }

@@ -118,7 +118,7 @@ func (h *harness) bookOf(credential string) *book {
 func (h *harness) joined(k part, upstream Upstream) *pipeline {
 	h.Helper()
 	h.Must(k.Join(h.Context()))
-	return h.newWorker(k, upstream, h.cfg).lanes[request.Interactive]
+	return h.newWorker(k, upstream, h.cfg).session.Load().lanes[request.Interactive]
 }
 
 // process is a worker that runs.

@@ -1,0 +1,39 @@
+-- lua/keys.lua
+local deadlines_key, queued_key, ms, clock, now, tag do
+tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+function deadlines_key() return tag .. ':deadlines' end
+-- lua/clock.lua
+end do
+clock = redis.call('TIME')
+now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now_text = string.format('%.0f', now)
+function ms(n)
+  if n == now then return now_text end
+  return string.format('%.0f', n)
+end
+-- account/idle.lua
+end
+local group = unpack(ARGV)
+if redis.call('EXISTS', queued_key('i'), queued_key('b'), tag .. ':running', tag .. ':calls', tag .. ':cancelling',
+  tag .. ':actions:running', tag .. ':newer') > 0 then return 0 end
+if redis.call('XLEN', tag .. ':requests') > 0 then return 0 end
+if redis.call('ZCOUNT', deadlines_key(), '-inf', ms(now)) > 0 then return 0 end
+if group == '' then return 1 end
+local results = tag .. ':results'
+if redis.call('EXISTS', tag .. ':pending') > 0 then return 0 end
+if redis.call('XLEN', results) == 0 then return 1 end
+for _, flat in ipairs(redis.call('XINFO', 'GROUPS', results)) do
+  local info = {}
+  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
+  if info.name == group then
+    local unread = redis.call('XRANGE', results, '(' .. info['last-delivered-id'], '+', 'COUNT', 1)
+    return (info.pending == 0 and #unread == 0) and 1 or 0
+  end
+end
+return 0
