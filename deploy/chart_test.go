@@ -125,6 +125,7 @@ func TestChart_RefusesWrongValuesWithASentence(t *testing.T) {
 		{"worker: {replicas: -1}", "at '/worker/replicas': minimum: got -1, want 0"},
 		{"worker: {autoscaling: {enabled: true}}", "worker.autoscaling.prometheus is missing; set it to the URL of Prometheus"},
 		{"worker: {autoscaling: {enabled: true, prometheus: 'http://p:9090'}}", "worker.autoscaling needs serviceMonitor.enabled"},
+		{"worker: {accounts: {existingSecret: accounts}, autoscaling: {enabled: true, prometheus: 'http://p:9090'}}", "worker.autoscaling follows the backlog of one account"},
 		{"{serviceMonitor: {enabled: true}, worker: {autoscaling: {enabled: true, prometheus: 'http://p:9090'}}}", "worker.autoscaling needs a number in settings.KYCLINK_CONCURRENCY"},
 		{"{serviceMonitor: {enabled: true}, settings: {KYCLINK_CONCURRENCY: '8'}, worker: {autoscaling: {enabled: true, prometheus: 'http://p:9090', minReplicas: 5, maxReplicas: 4}}}", "worker.autoscaling.minReplicas is 5, which is more than maxReplicas, 4; lower it"},
 		{"{ingress: {enabled: true, host: a.example}, route: {enabled: true, parentRefs: [{name: g}]}}", "ingress.enabled and route.enabled are both true; use one of them"},

@@ -41,6 +41,8 @@ func secrets(t *testing.T, redis string) map[string]string {
 		"redis-certificates/tls.crt": cert,
 		"redis-certificates/tls.key": key,
 		"extra/token":                "invented",
+		"accounts/shop.env":          "FACEKI_CLIENT_ID=invented-id\nFACEKI_CLIENT_SECRET=invented-secret",
+		"accounts/bank.env":          "FACEKI_CLIENT_ID=another-id\nFACEKI_CLIENT_SECRET=another-secret\nFACEKI_RATE=5/s",
 	}
 }
 
@@ -100,12 +102,21 @@ func environment(t *testing.T, pod core.PodSpec, secrets map[string]string) map[
 		if i < 0 {
 			t.Fatalf("no volume has the name %s", m.Name)
 		}
-		if pod.Volumes[i].Projected == nil {
+		volume := pod.Volumes[i]
+		if volume.Projected == nil && volume.Secret == nil {
 			continue
 		}
 		mounted = append(mounted, m.MountPath)
 		must(t, os.MkdirAll(filepath.Join(root, m.MountPath), 0o700))
-		for _, source := range pod.Volumes[i].Projected.Sources {
+		if volume.Secret != nil { // all of its keys
+			for path, content := range secrets {
+				if key, ok := strings.CutPrefix(path, volume.Secret.SecretName+"/"); ok {
+					must(t, os.WriteFile(filepath.Join(root, m.MountPath, key), []byte(content+"\n"), 0o600))
+				}
+			}
+			continue
+		}
+		for _, source := range volume.Projected.Sources {
 			for _, item := range source.Secret.Items {
 				must(t, os.WriteFile(filepath.Join(root, m.MountPath, item.Path), []byte(secret(source.Secret.Name, item.Key)+"\n"), 0o600))
 			}
@@ -115,7 +126,7 @@ func environment(t *testing.T, pod core.PodSpec, secrets map[string]string) map[
 		value := e.Value
 		switch from := e.ValueFrom; {
 		case from == nil:
-			if slices.ContainsFunc(mounted, func(path string) bool { return strings.HasPrefix(value, path+"/") }) {
+			if slices.ContainsFunc(mounted, func(path string) bool { return value == path || strings.HasPrefix(value, path+"/") }) {
 				value = filepath.Join(root, value)
 			}
 		case from.SecretKeyRef != nil:

@@ -27,7 +27,7 @@ func page(t *testing.T) []string {
 func TestChart_KnowsEverySetting(t *testing.T) {
 	t.Parallel()
 	own := []string{ // set by the templates
-		"KYCLINK_REDIS_URL", "KYCLINK_REDIS_MODE", "KYCLINK_REDIS_CA", "KYCLINK_REDIS_CERT", "KYCLINK_REDIS_KEY", "FACEKI_CLIENT_ID", "FACEKI_CLIENT_SECRET", "KYCLINK_CALLBACK_SECRET",
+		"KYCLINK_ACCOUNTS", "KYCLINK_REDIS_URL", "KYCLINK_REDIS_MODE", "KYCLINK_REDIS_CA", "KYCLINK_REDIS_CERT", "KYCLINK_REDIS_KEY", "FACEKI_CLIENT_ID", "FACEKI_CLIENT_SECRET", "KYCLINK_CALLBACK_SECRET",
 		"KYCLINK_CALLBACK_PROXY", "KYCLINK_LISTEN", "KYCLINK_OPS_LISTEN", "KYCLINK_TLS_CERT", "KYCLINK_TLS_KEY",
 	}
 	content, err := os.ReadFile(filepath.Join(chartDir, "values.schema.json"))
@@ -47,8 +47,8 @@ func TestChart_KnowsEverySetting(t *testing.T) {
 // Every setting can be set in .env, or has a value in the compose file.
 func TestCompose_KnowsEverySetting(t *testing.T) {
 	t.Parallel()
-	left := []string{ // for a Redis or a certificate of one's own, which need another compose file
-		"KYCLINK_REDIS_MODE", "KYCLINK_REDIS_ALLOW_EVICTION", "KYCLINK_REDIS_ALLOW_SKIP_VERIFY", "KYCLINK_REDIS_CA", "KYCLINK_REDIS_CERT",
+	left := []string{ // for a Redis, a certificate or files of one's own, which need another compose file
+		"KYCLINK_ACCOUNTS", "KYCLINK_REDIS_MODE", "KYCLINK_REDIS_ALLOW_EVICTION", "KYCLINK_REDIS_ALLOW_SKIP_VERIFY", "KYCLINK_REDIS_CA", "KYCLINK_REDIS_CERT",
 		"KYCLINK_REDIS_KEY", "KYCLINK_TLS_CERT", "KYCLINK_TLS_KEY",
 	}
 	p, err := project(t, dotEnv())

@@ -138,7 +138,7 @@ func (d *dev) simulate(faults simulator.Preset) (stop func(), err error) {
 func (d *dev) newWorker(ctx context.Context) (*worker.Worker, *monitor.Server, error) {
 	watched := &workerAccount{Reader: d.stores.Account}
 	metrics := d.newOps(watched)
-	w, err := d.engine.newWorker(ctx, nil, metrics)
+	w, err := d.engine.newWorker(ctx, nil, metrics.Metrics)
 	watched.worker = w
 	return w, metrics, err
 }

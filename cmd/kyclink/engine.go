@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -11,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/connection"
 	"github.com/kyclink/kyclink/internal/embedded"
@@ -20,9 +22,11 @@ import (
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
+	"github.com/kyclink/kyclink/worker"
 )
 
 // engine holds what commands share: settings, log, connections and the ledger.
@@ -37,8 +41,16 @@ type engine struct {
 	// callbacks also from an embedded Redis.
 	lasting bool
 	faceki  *faceki.Client
+	sender  *callback.Sender     // nil until a worker needs it
 	traces  trace.TracerProvider // nil: tracing is off
 	closers []func()
+	limited *zap.Logger // passes each message now and then; nil in a command that makes no links
+	// rest and beside are those of the worker's Config, if the process works for several
+	// accounts.
+	rest   worker.Rest
+	beside func(context.Context)
+	// simulator is the address of the simulator in this process; "" if there is none.
+	simulator string
 }
 
 // openEngine connects to Redis and FaceKi, or starts the embedded Redis and the simulator.
@@ -49,32 +61,49 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 			e.close()
 		}
 	}()
-	if err = connection.Require(workerFiles(cfg)); err != nil {
+	if err = e.openProcess(ctx, cfg); err != nil {
 		return nil, err
+	}
+	e.openAccount()
+	return e, nil
+}
+
+// openProcess connects to Redis, or starts the embedded one, and starts the simulator, for all
+// accounts of the process.
+func (e *engine) openProcess(ctx context.Context, accounts ...config.Config) (err error) {
+	if err = connection.Require(workerFiles(accounts...)); err != nil {
+		return err
 	}
 	if err = e.startTracing(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	if e.rdb, err = e.openRedis(ctx); err != nil {
-		return nil, err
+	if e.rdb, err = e.openRedis(ctx, len(accounts)); err != nil {
+		return err
 	}
 	e.warnUnencrypted()
-	if cfg.InProcess {
+	if slices.ContainsFunc(accounts, func(c config.Config) bool { return c.InProcess }) {
 		url, stop, err := simulator.New(simulator.Config{}).Start()
 		if err != nil {
-			return nil, fmt.Errorf("start the simulator: %w", err)
+			return fmt.Errorf("start the simulator: %w", err)
 		}
 		e.closers = append(e.closers, stop)
-		e.cfg.FaceKi.BaseURL = url
+		e.simulator = url
 	}
-	keys := keyspace.Keys{Account: cfg.Account}
-	e.faceki = faceki.New(e.cfg.FaceKi, time.Now, faceki.NewTokens(e.rdb, keys, e.cfg.FaceKi))
+	return nil
+}
+
+// openAccount opens what belongs to the account.
+func (e *engine) openAccount() {
+	if e.cfg.InProcess {
+		e.cfg.FaceKi.BaseURL = e.simulator
+	}
+	e.limited = logging.Limited(e.log)
+	e.faceki = faceki.New(e.cfg.FaceKi, time.Now, faceki.NewTokens(e.rdb, keyspace.Keys{Account: e.cfg.Account}, e.cfg.FaceKi))
 	e.closers = append(e.closers, e.faceki.Close)
 	e.stores = storage.New(e.rdb, storage.Config{
-		Fleet:  fleet.Config{Account: cfg.Account, Simulated: cfg.FaceKi.Simulated},
-		Ledger: ledger.Config{HoldUncertain: cfg.Work.OnUnknown == config.Hold},
+		Fleet:  fleet.Config{Account: e.cfg.Account, Simulated: e.cfg.FaceKi.Simulated},
+		Ledger: ledger.Config{HoldUncertain: e.cfg.Work.OnUnknown == config.Hold},
 	})
-	return e, nil
 }
 
 // openShared opens an engine on the Redis that all processes share, for a command that
@@ -88,7 +117,7 @@ func openShared(ctx context.Context) (*engine, error) {
 		return nil, err
 	}
 	e := &engine{cfg: cfg, log: newLogger(cfg, os.Stderr)}
-	if e.rdb, err = e.openRedis(ctx); err != nil {
+	if e.rdb, err = e.openRedis(ctx, 1); err != nil {
 		return nil, err
 	}
 	return e, e.startTracing(ctx)
@@ -120,8 +149,8 @@ func (e *engine) warnUnencrypted() {
 	}
 }
 
-// openRedis connects to Redis, or starts the embedded one.
-func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
+// openRedis connects to Redis for so many accounts, or starts the embedded one.
+func (e *engine) openRedis(ctx context.Context, accounts int) (redis.UniversalClient, error) {
 	if !e.cfg.EmbeddedRedis() {
 		rdb, err := config.Connect(ctx, e.cfg.Redis, e.log)
 		if err != nil {
@@ -130,7 +159,7 @@ func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 		// It stays open until the process ends: asynq's subscriber panics if its client is
 		// closed.
 		failpoint.Watch(rdb)
-		if e.blocking, err = config.Blocking(e.cfg.Redis); err != nil {
+		if e.blocking, err = config.Blocking(e.cfg.Redis, accounts); err != nil {
 			return nil, err
 		}
 		failpoint.Watch(e.blocking)

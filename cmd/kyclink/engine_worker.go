@@ -10,14 +10,13 @@ import (
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/connection"
 	"github.com/kyclink/kyclink/internal/embedded"
-	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/internal/monitor"
 	"github.com/kyclink/kyclink/internal/wiring"
 	"github.com/kyclink/kyclink/worker"
 )
 
 // newWorker returns a worker that has joined the account. journal and metrics may be nil.
-func (e *engine) newWorker(ctx context.Context, journal worker.Journal, metrics *monitor.Server) (*worker.Worker, error) {
+func (e *engine) newWorker(ctx context.Context, journal worker.Journal, metrics *monitor.Metrics) (*worker.Worker, error) {
 	work := e.cfg.Work
 	poster, err := e.poster()
 	if err != nil {
@@ -34,8 +33,10 @@ func (e *engine) newWorker(ctx context.Context, journal worker.Journal, metrics 
 		Retention: worker.Retention{Requests: e.keptFor(work.Retention), Results: e.keptFor(work.ResultsAge), ResultsCap: work.ResultsCap},
 		Callbacks: worker.Callbacks{Poster: poster, Pauses: paced(worker.CallbackPauses()...)},
 		Journal:   journal,
+		Rest:      e.rest,
+		Beside:    e.beside,
 		Blocking:  e.blocking,
-		Telemetry: worker.Telemetry{Log: e.log, Limited: logging.Limited(e.log), TracerProvider: e.traces},
+		Telemetry: worker.Telemetry{Log: e.log, Limited: e.limited, TracerProvider: e.traces},
 	}
 	if metrics != nil {
 		cfg.Telemetry.Meter, cfg.Callbacks.Attempted = metrics, metrics.Delivery
@@ -49,14 +50,17 @@ func (e *engine) poster() (worker.Poster, error) {
 	if !e.callbacks() || !e.cfg.Callback.Callbacks().On() {
 		return nil, nil //nolint:nilnil // a worker without callbacks
 	}
-	cfg := e.cfg.Callback
-	cfg.Timeout = max(paced(callback.Timeout)[0], minCallbackTimeout)
-	sender, err := callback.New(cfg)
-	if err != nil {
-		return nil, err
+	if e.sender == nil {
+		cfg := e.cfg.Callback
+		cfg.Timeout = max(paced(callback.Timeout)[0], minCallbackTimeout)
+		sender, err := callback.New(cfg)
+		if err != nil {
+			return nil, err
+		}
+		e.sender = sender
+		e.closers = append(e.closers, sender.Close)
 	}
-	e.closers = append(e.closers, sender.Close)
-	return wiring.NewPoster(sender), nil
+	return wiring.NewPoster(e.sender), nil
 }
 
 // minCallbackTimeout is how long a receiver may take to answer, whatever callbackPace is.
@@ -87,14 +91,18 @@ func (e *engine) keptFor(d time.Duration) time.Duration {
 	return d
 }
 
-// workerFiles returns how many files a process that creates links opens at most.
-func workerFiles(cfg config.Config) int {
+// workerFiles returns how many files a process that creates links for these accounts opens at
+// most.
+func workerFiles(accounts ...config.Config) int {
 	const lanes = 2
-	calls := lanes * slotsOf(cfg.Work)
+	calls, cfg := 0, accounts[0]
+	for _, a := range accounts {
+		calls += lanes * slotsOf(a.Work)
+	}
 	if cfg.EmbeddedRedis() {
 		return 2*embedded.Connections + calls
 	}
-	return cfg.Redis.Connections() + connection.Ops + calls
+	return cfg.Redis.Connections(len(accounts)) + connection.Ops + calls
 }
 
 // slotsOf returns the number of handlers of a lane.

@@ -57,8 +57,9 @@ func (e *engine) serveOps(ctx context.Context, l net.Listener, o *monitor.Server
 
 // newOps returns the server of health and metrics of this process.
 func (e *engine) newOps(account monitor.Account) *monitor.Server {
-	return monitor.New(monitor.Config{
-		Name: e.cfg.Account, Account: account, Diagnose: e.operator().Status,
-		Version: version, Log: e.log, Limited: logging.Limited(e.log),
-	})
+	return monitor.New(e.opsConfig(account, logging.Limited(e.log)))
+}
+
+func (e *engine) opsConfig(account monitor.Account, limited *zap.Logger) monitor.Config {
+	return monitor.Config{Name: e.cfg.Account, Account: account, Diagnose: e.operator().Status, Version: version, Log: e.log, Limited: limited}
 }

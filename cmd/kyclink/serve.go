@@ -62,7 +62,7 @@ On SIGINT or SIGTERM, the server answers the requests that it has received, and 
 				return err
 			}
 			e := &engine{cfg: cfg, log: log}
-			if e.rdb, err = e.openRedis(cmd.Context()); err != nil {
+			if e.rdb, err = e.openRedis(cmd.Context(), 1); err != nil {
 				return err
 			}
 			defer e.close()

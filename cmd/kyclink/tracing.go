@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/logging"
@@ -35,4 +37,16 @@ func (e *engine) startTracing(ctx context.Context) error {
 		}
 	})
 	return nil
+}
+
+// accountTraces makes the spans of one of several accounts. They name it in the attributes of
+// their scope, as those of the resource are the same for the whole process.
+type accountTraces struct {
+	trace.TracerProvider
+	account string
+}
+
+// Tracer implements [trace.TracerProvider].
+func (t accountTraces) Tracer(name string, options ...trace.TracerOption) trace.Tracer {
+	return t.TracerProvider.Tracer(name, append(options, trace.WithInstrumentationAttributes(attribute.String("kyclink.account", t.account)))...)
 }

@@ -2,16 +2,17 @@ package main
 
 import (
 	"context"
+	"net"
 	"os"
 	"sync"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/intake"
-	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/worker"
 )
 
@@ -37,34 +38,44 @@ stops.`,
   curl http://127.0.0.1:9090/metrics`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(os.Environ(), config.Needs{FaceKi: true, Redis: true, Ops: true, Simulate: simulate, Terminal: onTerminal()})
+			accounts, err := config.LoadAccounts(os.Environ(), config.Needs{FaceKi: true, Redis: true, Ops: true, Simulate: simulate, Terminal: onTerminal()})
 			if err != nil {
 				return err
 			}
+			cfg := accounts[0]
 			log := newLogger(cfg, zapcore.Lock(os.Stderr))
 			l, err := listenOps(cfg.Ops, log)
 			if err != nil {
 				return err
 			}
-			e, err := openEngine(cmd.Context(), cfg, log)
-			if err != nil {
-				return err
+			if cfg.File != "" {
+				return serveAccounts(cmd.Context(), accounts, log, l)
 			}
-			defer e.close()
-			announce(os.Stderr, e.cfg)
-			watched := &workerAccount{Reader: e.stores.Account}
-			o := e.newOps(watched)
-			w, err := e.newWorker(cmd.Context(), nil, o)
-			if err != nil {
-				return err
-			}
-			watched.worker = w
-			defer e.serveOps(cmd.Context(), l, o, w.Ready)()
-			return e.runWorker(cmd.Context(), w, o.Entries)
+			return serveAccount(cmd.Context(), cfg, log.With(zap.String("account", cfg.Account)), l)
 		},
 	}
 	cmd.Flags().BoolVar(&simulate, "simulate", false, "create simulated links, with the simulator at FACEKI_BASE_URL or one in this process")
 	return cmd
+}
+
+// serveAccount runs the worker of one account until ctx is done. l, which may be nil, is the
+// listener for health and metrics.
+func serveAccount(ctx context.Context, cfg config.Config, log *zap.Logger, l net.Listener) error {
+	e, err := openEngine(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	announce(os.Stderr, e.cfg)
+	watched := &workerAccount{Reader: e.stores.Account}
+	o := e.newOps(watched)
+	w, err := e.newWorker(ctx, nil, o.Metrics)
+	if err != nil {
+		return err
+	}
+	watched.worker = w
+	defer e.serveOps(ctx, l, o, w.Ready)()
+	return e.runWorker(ctx, w, o.Entries)
 }
 
 // workerAccount is the account whose health a worker serves.
@@ -80,11 +91,15 @@ func (a *workerAccount) WriteError() error { return a.worker.Heartbeat() }
 // have stopped.
 func (e *engine) runWorker(ctx context.Context, w *worker.Worker, settled func(accepted, rejected int)) error {
 	reading, stop := context.WithCancel(ctx)
-	in := intake.New(e.blocking, e.producer(nil), intake.Config{Account: e.cfg.Account, Log: e.log, Limited: logging.Limited(e.log), Settled: settled})
 	var reader sync.WaitGroup
-	reader.Go(func() { in.Run(reading) })
+	reader.Go(func() { e.readIntake(reading, settled) })
 	err := w.Run(ctx)
 	stop()
 	reader.Wait()
 	return err
+}
+
+// readIntake accepts the requests of the intake stream until ctx is done.
+func (e *engine) readIntake(ctx context.Context, settled func(accepted, rejected int)) {
+	intake.New(e.blocking, e.producer(nil), intake.Config{Account: e.cfg.Account, Log: e.log, Limited: e.limited, Settled: settled}).Run(ctx)
 }

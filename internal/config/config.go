@@ -9,7 +9,6 @@ package config
 import (
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -54,6 +53,10 @@ const (
 type Config struct {
 	// Account is the namespace of one FaceKi account in Redis.
 	Account string
+	// File has the settings of the account, if KYCLINK_ACCOUNTS lists it; else "". Exposed
+	// reports that the file contains a secret, and that every user of the host may read it.
+	File    string
+	Exposed bool
 	Redis   Redis
 	// MaxBacklog limits the waiting and queued requests of a lane; 0 means no limit.
 	MaxBacklog Backlog
@@ -218,7 +221,7 @@ func (c *Config) chooseUpstream(env *environment, needs Needs) {
 func (c Config) validate(env *environment, needs Needs) []error {
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if !regexp.MustCompile(`^[a-z0-9-]{1,32}$`).MatchString(c.Account) {
+	if !validAccount(c.Account) {
 		problem("KYCLINK_ACCOUNT is %q; use 1 to 32 of a-z, 0-9 and -", c.Account)
 	}
 	for _, host := range c.RedirectHosts {
@@ -253,6 +256,9 @@ func (c Config) validate(env *environment, needs Needs) []error {
 	redisGiven := env.given("KYCLINK_REDIS_URL")
 	if needs.Redis && !redisGiven {
 		problem("KYCLINK_REDIS_URL is missing; set it to the Redis that all processes share, such as redis://127.0.0.1:6379/0")
+	}
+	if needs.Redis && env.given("KYCLINK_ACCOUNTS") && !env.given("KYCLINK_ACCOUNT") {
+		problem("KYCLINK_ACCOUNT is missing, while KYCLINK_ACCOUNTS lists several; set it to the account that this command is for")
 	}
 	if c.Redis.Mode != Single && !redisGiven {
 		problem("KYCLINK_REDIS_MODE is %q without KYCLINK_REDIS_URL; set the URL as well, or unset the mode", c.Redis.Mode)

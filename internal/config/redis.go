@@ -39,9 +39,12 @@ const (
 	// poolSize is the default of pool_size. A handler uses a connection only while a script
 	// runs, so few connections serve many handlers.
 	poolSize = 64
-	// blockingPool is the pool size for commands that wait. A worker has up to six: one for
-	// each of its four queues, one for events, and one for the intake stream.
+	// blockingPool is the pool size for commands that wait, for each account. A worker has up
+	// to six: one for each of its four queues, one for events, and one for the intake stream.
 	blockingPool = 8
+	// subscriptions is how many other connections a worker has for each account: asynq
+	// subscribes to a channel for each of the four queues.
+	subscriptions = 4
 	// minPool is the smallest pool in which commands do not wait long for a connection.
 	minPool = 8
 	// reloadEvery is how often a cluster's client reads the slot map. While a node is down,
@@ -226,22 +229,24 @@ func Connect(ctx context.Context, r Redis, log *zap.Logger) (redis.UniversalClie
 }
 
 // Blocking returns a client for commands that wait, which would occupy the connections of
-// the client of [Connect]. It connects on first use.
-func Blocking(r Redis) (redis.UniversalClient, error) {
+// the client of [Connect], for a process that works for so many accounts. It connects on first
+// use.
+func Blocking(r Redis, accounts int) (redis.UniversalClient, error) {
 	s, err := r.open()
 	if err != nil {
 		return nil, err
 	}
-	return s.connect(blockingPool), nil
+	return s.connect(accounts * blockingPool), nil
 }
 
-// Connections returns the limit on the connections of a process to each server.
-func (r Redis) Connections() int {
+// Connections returns the limit on the connections to each server of a process that works for
+// so many accounts.
+func (r Redis) Connections(accounts int) int {
 	s, err := r.parse()
 	if err != nil {
 		return 0
 	}
-	return s.pool + blockingPool
+	return s.pool + accounts*(blockingPool+subscriptions)
 }
 
 func (s server) check(ctx context.Context, rdb redis.UniversalClient, allowEviction bool, log *zap.Logger) error {

@@ -38,7 +38,7 @@ func TestConnect_UsesAPrivateCAAndAClientCertificate(t *testing.T) {
 			rdb, err := connect(t, r, zap.NewNop())
 			fixture.Must(t, err)
 			fixture.Must(t, rdb.Set(t.Context(), "k", "v", 0).Err())
-			blocking, err := config.Blocking(r)
+			blocking, err := config.Blocking(r, 1)
 			fixture.Must(t, err)
 			t.Cleanup(func() { _ = blocking.Close() })
 			fixture.Must(t, blocking.Ping(t.Context()).Err())

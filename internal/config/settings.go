@@ -27,7 +27,7 @@ type Setting struct {
 // Settings returns every environment variable that kyclink reads, by group.
 func Settings() []Setting {
 	defaults := map[string]string{}
-	for _, c := range []any{shared{}, Work{}, API{}, Ops{}, Redis{}, faceki.Config{}, callback.Config{}, logging.Config{}} {
+	for _, c := range []any{shared{}, directory{}, Work{}, API{}, Ops{}, Redis{}, faceki.Config{}, callback.Config{}, logging.Config{}} {
 		readDefaults(reflect.TypeOf(c), defaults)
 	}
 	var all []Setting
@@ -56,14 +56,15 @@ func readDefaults(t reflect.Type, to map[string]string) {
 }
 
 type group struct {
-	name     string
-	settings []Setting
+	name      string
+	ofAccount bool // they may be in the file of an account, see [LoadAccounts]
+	settings  []Setting
 }
 
 // settings is the table of all environment variables. A Default overrides that of
 // the env tag.
 var settings = []group{
-	{"Redis", []Setting{
+	{"Redis", false, []Setting{
 		{Name: "KYCLINK_REDIS_URL", File: true, Text: "The Redis that all processes share, such as `redis://user:password@host:6379/0`; " +
 			"`rediss://` for TLS. Required, except in `run`, which uses an embedded Redis without it, and in `dev`, which always does."},
 		{Name: "KYCLINK_REDIS_MODE", Text: "`single`; `sentinel`, with `redis://host:26379/0?master_name=NAME&addr=host2:26379` " +
@@ -75,8 +76,10 @@ var settings = []group{
 		{Name: "KYCLINK_REDIS_CERT", Text: "PEM file with a client certificate, for a Redis that requires one (`tls-auth-clients`)."},
 		{Name: "KYCLINK_REDIS_KEY", Text: "PEM file with the key of the client certificate. Set both or neither."},
 		{Name: "KYCLINK_ACCOUNT", Text: "Namespace of one FaceKi account in Redis: 1 to 32 of `a-z`, `0-9` and `-`."},
+		{Name: "KYCLINK_ACCOUNTS", Text: "Directory with a file `ACCOUNT.env` for each account that `worker` serves, instead of `KYCLINK_ACCOUNT`. " +
+			"See [Several accounts](operations.md#several-accounts)."},
 	}},
-	{"FaceKi", []Setting{
+	{"FaceKi", true, []Setting{
 		{Name: "FACEKI_CLIENT_ID", File: true, Text: "Client id of the account. Required in `worker` and `run`, except with `--simulate`."},
 		{Name: "FACEKI_CLIENT_SECRET", File: true, Text: "Client secret of the account. Required like the client id."},
 		{Name: "FACEKI_BASE_URL", Text: "Address of FaceKi's API; with `--simulate`, of a simulator. Plain `http` is permitted for loopback addresses only."},
@@ -89,7 +92,7 @@ var settings = []group{
 		{Name: "FACEKI_WORKFLOW_ID", Text: "Workflow of requests that name none."},
 		{Name: "FACEKI_LINK_HOSTS", Text: "Hosts that links may be on, separated by commas. A link on another host is kept until its host is added and `kyclink held retry` is run."},
 	}},
-	{"Requests", []Setting{
+	{"Requests", true, []Setting{
 		{Name: "KYCLINK_EXPIRY_MINUTES", Text: "Validity of links whose requests give none, in minutes."},
 		{Name: "KYCLINK_ON_UNKNOWN", Text: "What follows a call that may have created a link: `retry` calls again, and may create a second link; " +
 			"`hold` leaves the decision to an operator, also when the calling process died."},
@@ -99,26 +102,26 @@ var settings = []group{
 			"Bulk requests never use up the interactive lane's limit. Set it to the same value in all processes."},
 		{Name: "KYCLINK_CONCURRENCY", Text: "Calls in flight per lane and process, 1 to 1000. `auto` follows the rate and the usual latency, up to what calls of 4 s need (at most 256)."},
 	}},
-	{"Retention", []Setting{
+	{"Retention", true, []Setting{
 		{Name: "KYCLINK_RETENTION", Text: "How long ended requests are kept. The workers erase them within an hour after that; only counters stay."},
 		{Name: "KYCLINK_RESULTS_AGE", Text: "How long events stay in the results stream. Events that a live consumer group has not acknowledged stay longer."},
 		{Name: "KYCLINK_RESULTS_CAP", Text: "Limit on the events in the results stream, at least 1000. Beyond it the oldest are trimmed in any case."},
 	}},
-	{"Callbacks", []Setting{
+	{"Callbacks", true, []Setting{
 		{Name: "KYCLINK_CALLBACK_HOSTS", Text: "Hosts that callbacks may be sent to, separated by commas; `*` permits any. If it is not set, callbacks are off and a `callback_url` is refused. " +
 			"Producers and workers need it."},
 		{Name: "KYCLINK_CALLBACK_SECRET", File: true, Text: "Signs callbacks, in workers: `whsec_` and the base64 of 24 to 64 random bytes (`kyclink callbacks secret` generates one). Several, the newest first, are separated by spaces."},
 		{Name: "KYCLINK_CALLBACK_ALLOW_CIDRS", Text: "Private or loopback ranges that callbacks may be sent to, such as `127.0.0.0/8`, also with plain `http`."},
 		{Name: "KYCLINK_CALLBACK_PROXY", File: true, Text: "HTTP proxy for callbacks, such as `http://proxy.example:3128`. The proxy resolves names and must refuse private addresses."},
 	}},
-	{"HTTP servers", []Setting{
+	{"HTTP servers", false, []Setting{
 		{Name: "KYCLINK_LISTEN", Text: "Address of the HTTP API of `serve` and `dev`; `:8080` is every address of the machine."},
 		{Name: "KYCLINK_OPS_LISTEN", Text: "Address of health and metrics of `worker`, `serve` and `dev`. `health` asks there. If the default is in use, the process starts without them."},
 		{Name: "KYCLINK_TLS_CERT", Text: "PEM file with the certificate of `serve`. It is read again when it changes. Without it, put a proxy that terminates TLS in front."},
 		{Name: "KYCLINK_TLS_KEY", Text: "PEM file with the certificate's key. Set both or neither."},
 		{Name: "KYCLINK_MAX_BODY", Text: "Limit on a batch that is sent over HTTP; a number with `KiB`, `MiB` or `GiB`."},
 	}},
-	{"Logs", []Setting{
+	{"Logs", false, []Setting{
 		{Name: "KYCLINK_LOG_LEVEL", Default: "info (`warn` in `run`, `error` in `dev`)", Text: "`debug`, `info`, `warn` or `error`. Logs go to standard error."},
 		{Name: "KYCLINK_LOG_FORMAT", Default: "json (`console` on a terminal)", Text: "`json` or `console`."},
 	}},

@@ -117,7 +117,7 @@ func (e *UpstreamError) Error() string {
 	if e.Has == "unknown" {
 		is = "may be real: a worker of an earlier version has joined it"
 	}
-	return fmt.Sprintf("account %q %s, and this process is %s; set KYCLINK_ACCOUNT to another name", e.Account, is, e.Asked)
+	return fmt.Sprintf("account %q %s, and this process is %s; give it another name, in KYCLINK_ACCOUNT or as the file in KYCLINK_ACCOUNTS", e.Account, is, e.Asked)
 }
 
 // Fatal reports that a worker with this error must exit.

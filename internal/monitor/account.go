@@ -3,10 +3,12 @@ package monitor
 import (
 	"context"
 	"strconv"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/diagnosis"
@@ -14,18 +16,28 @@ import (
 	"github.com/kyclink/kyclink/internal/results"
 )
 
-// accountCollector collects the metrics of the account at each scrape. Without Redis it
+// accountCollector collects the metrics of the accounts at each scrape. Without Redis it
 // reports only kyclink_redis_up.
 type accountCollector struct {
-	reads   sharedRead[reading]
-	written func() error
-	limited *zap.Logger
-	descs   []*prometheus.Desc
+	accounts []*watched
+	descs    []*prometheus.Desc
 
 	up, ended, possibleDuplicates, held, failed, backlog, waiting, rate, workers, state, closed              metric
 	entries, resultsCap, oldest, dropped, unacknowledged, behind, callbacksPending, callbacksGivenUp, status metric
 	memory, memoryLimit                                                                                      metric
 }
+
+// watched is an account whose state is read at each scrape.
+type watched struct {
+	name    string
+	reads   sharedRead[reading]
+	written func() error
+	limited *zap.Logger
+}
+
+// readAtOnce is the number of accounts that are read at a time, so that a scrape of many does
+// not keep Redis and the connections busy.
+const readAtOnce = 8
 
 // reading is the account as it is at a scrape.
 type reading struct {
@@ -40,24 +52,32 @@ type metric struct {
 	kind prometheus.ValueType
 }
 
-func newAccount(cfg Config) *accountCollector {
-	a := &accountCollector{limited: cfg.Limited, written: cfg.Account.WriteError}
-	a.reads = sharedRead[reading]{within: readWithin, read: func(ctx context.Context) (r reading, err error) {
-		if r.Gauges, err = cfg.Account.Gauges(ctx); err != nil {
-			return r, err
-		}
-		r.diagnosis, r.diagnosed = cfg.Diagnose(ctx)
-		return r, nil
-	}}
-	of := prometheus.Labels{"account": cfg.Name}
+func newWatched(cfg Config) *watched {
+	return &watched{
+		name: cfg.Name, limited: cfg.Limited, written: cfg.Account.WriteError,
+		reads: sharedRead[reading]{within: readWithin, read: func(ctx context.Context) (r reading, err error) {
+			if r.Gauges, err = cfg.Account.Gauges(ctx); err != nil {
+				return r, err
+			}
+			r.diagnosis, r.diagnosed = cfg.Diagnose(ctx)
+			return r, nil
+		}},
+	}
+}
+
+func newAccounts(all []Config) *accountCollector {
+	a := &accountCollector{}
+	for _, cfg := range all {
+		a.accounts = append(a.accounts, newWatched(cfg))
+	}
 	add := func(kind prometheus.ValueType, name, help string, labels ...string) metric {
-		d := prometheus.NewDesc("kyclink_"+name, help+" The same from every process of the account: aggregate with max.", labels, of)
+		d := prometheus.NewDesc("kyclink_"+name, help+" The same from every process of the account: aggregate with max.", append([]string{"account"}, labels...), nil)
 		a.descs = append(a.descs, d)
 		return metric{d, kind}
 	}
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
 
-	a.up = metric{prometheus.NewDesc("kyclink_redis_up", "1 if Redis accepted the last heartbeat of this process and the account could be read, else 0; metrics of the account are absent if it could not be read.", nil, nil), gauge}
+	a.up = metric{prometheus.NewDesc("kyclink_redis_up", "1 if Redis accepted the last heartbeat of this process and the account could be read, else 0; of each account if it works for several. Metrics of an account are absent if it could not be read.", nil, nil), gauge}
 	a.descs = append(a.descs, a.up.Desc)
 	a.ended = add(counter, "requests_ended_total", "Ends of requests; a request that is retried ends again.", "status")
 	a.possibleDuplicates = add(counter, "possible_duplicates_total", "Attempts that may have created a link that is not recorded.")
@@ -92,16 +112,31 @@ func (a *accountCollector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (a *accountCollector) Collect(to chan<- prometheus.Metric) {
+	var down atomic.Bool
+	var reads errgroup.Group
+	reads.SetLimit(readAtOnce)
+	for _, one := range a.accounts {
+		reads.Go(func() error {
+			if !a.collect(one, to) || one.written() != nil {
+				down.Store(true)
+			}
+			return nil
+		})
+	}
+	_ = reads.Wait() // no function returns an error
+	to <- prometheus.MustNewConstMetric(a.up.Desc, a.up.kind, oneIf(!down.Load()))
+}
+
+// collect collects the metrics of one account. It returns false if it could not be read.
+func (a *accountCollector) collect(one *watched, to chan<- prometheus.Metric) bool {
 	send := func(m metric, value float64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(m.Desc, m.kind, value, labels...)
+		to <- prometheus.MustNewConstMetric(m.Desc, m.kind, value, append([]string{one.name}, labels...)...)
 	}
-	g, err := a.reads.value()
+	g, err := one.reads.value()
 	if err != nil {
-		a.limited.Warn("read the account for metrics", zap.Error(err))
-		send(a.up, 0)
-		return
+		one.limited.Warn("read the account for metrics", zap.Error(err))
+		return false
 	}
-	send(a.up, oneIf(a.written() == nil))
 	send(a.ended, float64(g.Created), fault.LabelCreated)
 	send(a.ended, float64(g.EndedFailed), "failed")
 	send(a.ended, float64(g.EndedCancelled), "cancelled")
@@ -119,7 +154,7 @@ func (a *accountCollector) Collect(to chan<- prometheus.Metric) {
 		send(a.closed, oneIf(g.Gate.Reason == string(reason)), string(reason))
 	}
 	if g.diagnosed != nil {
-		a.limited.Warn("diagnose the account for metrics", zap.Error(g.diagnosed))
+		one.limited.Warn("diagnose the account for metrics", zap.Error(g.diagnosed))
 	} else {
 		for _, code := range diagnosis.Codes() {
 			send(a.status, oneIf(g.diagnosis.Applies(code)), string(code))
@@ -136,6 +171,7 @@ func (a *accountCollector) Collect(to chan<- prometheus.Metric) {
 		send(a.memoryLimit, float64(g.Memory.Max))
 	}
 	a.results(g.Results, send)
+	return true
 }
 
 func (a *accountCollector) results(r results.Status, send func(metric, float64, ...string)) {

@@ -28,13 +28,16 @@ type Account interface {
 	WriteError() error
 }
 
-// Config configures a [Server].
+// Config configures a [Server], or one of the accounts of a [NewSeveral].
 type Config struct {
 	Name    string // of the account
 	Account Account
 	// Diagnose diagnoses the account, at each scrape.
 	Diagnose func(context.Context) (diagnosis.Diagnosis, error)
 	Version  string
+	// Ready returns why this process does not work for the account; nil if it does. It is
+	// for [NewSeveral] only.
+	Ready func() error
 	// Log receives errors of the server; Limited, a logger that drops repeated lines,
 	// those of reading the account.
 	Log, Limited *zap.Logger
@@ -53,22 +56,51 @@ const (
 
 // Server serves the health and the metrics of one process.
 type Server struct {
-	// Metrics are those that the process counts itself.
+	// Metrics are those that the process counts itself; nil if it works for several accounts.
 	*Metrics
 	registry *prometheus.Registry
 	written  func() error
 	log      *zap.Logger
+	accounts map[string]*Metrics // by name, if there are several
 }
 
 // New makes a server, and the metrics that it shows.
 func New(cfg Config) *Server {
-	s := &Server{Metrics: newMetrics(), registry: prometheus.NewRegistry(), written: cfg.Account.WriteError, log: cfg.Log}
+	s := newBare(cfg, cfg)
+	s.Metrics, s.written = newMetrics(), cfg.Account.WriteError
+	s.registry.MustRegister(s.all()...)
+	return s
+}
+
+// NewSeveral makes a server of a process that works for several accounts. What it counts
+// itself has the account as a label, see [Server.Of]. The configurations differ in Name,
+// Account, Diagnose, Ready and Limited.
+func NewSeveral(accounts []Config) *Server {
+	s := newBare(accounts[0], accounts...)
+	s.written = func() error { return nil } // Ready says it of each account
+	for _, a := range accounts {
+		m := newMetrics()
+		s.accounts[a.Name] = m
+		of := prometheus.WrapRegistererWith(prometheus.Labels{"account": a.Name}, s.registry)
+		of.MustRegister(m.all()...)
+		of.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "kyclink_account_ready", Help: "1 if this process works for the account, else 0. Only of a process that works for several accounts.",
+		}, func() float64 { return oneIf(a.Ready() == nil) }))
+	}
+	return s
+}
+
+// Of returns what the process counts of one of its several accounts.
+func (s *Server) Of(account string) *Metrics { return s.accounts[account] }
+
+// newBare makes a server that counts nothing itself.
+func newBare(cfg Config, accounts ...Config) *Server {
+	s := &Server{registry: prometheus.NewRegistry(), log: cfg.Log, accounts: map[string]*Metrics{}}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "kyclink_build_info", Help: "Always 1; its label is the version of kyclink.", ConstLabels: prometheus.Labels{"version": cfg.Version},
 	})
 	build.Set(1)
-	s.registry.MustRegister(s.all()...)
-	s.registry.MustRegister(build, newAccount(cfg), collectors.NewGoCollector(),
+	s.registry.MustRegister(build, newAccounts(accounts), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return s
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/kyclink/kyclink/internal/tracing"
 )
 
-// Process describes the process whose spans are sent.
+// Process describes the process whose spans are sent. Account is "" if it works for several.
 type Process struct{ Version, Account string }
 
 // Start starts to send the spans of the returned provider. stop sends those that are left. The
@@ -25,9 +25,11 @@ type Process struct{ Version, Account string }
 // the whole program: call Start once.
 func Start(ctx context.Context, cfg Config, p Process, failed func(error)) (_ trace.TracerProvider, stop func(context.Context) error, err error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(failed))
-	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
-		attribute.String("service.name", "kyclink"), attribute.String("service.version", p.Version), attribute.String("kyclink.account", p.Account),
-	), resource.WithFromEnv())
+	attributes := []attribute.KeyValue{attribute.String("service.name", "kyclink"), attribute.String("service.version", p.Version)}
+	if p.Account != "" {
+		attributes = append(attributes, attribute.String("kyclink.account", p.Account))
+	}
+	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(attributes...), resource.WithFromEnv())
 	if err != nil { // the rest of the resource is there
 		failed(err)
 	}

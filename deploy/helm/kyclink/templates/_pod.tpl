@@ -65,7 +65,7 @@ readinessProbe:
   timeoutSeconds: 5
 {{- end -}}
 
-{{/* The variables of every container. */}}
+{{/* The variables of every container, for the component worker or serve. */}}
 {{- define "kyclink.env" -}}
 - name: GOMEMLIMIT
   valueFrom:
@@ -97,8 +97,10 @@ readinessProbe:
 {{- end }}
 {{- end }}
 {{- range $name, $value := .Values.settings }}
+{{- if not (and (eq $name "KYCLINK_ACCOUNT") (eq $.component "worker") $.Values.worker.accounts.existingSecret) }}
 - name: {{ $name }}
   value: {{ $value | quote }}
+{{- end }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
