@@ -56,7 +56,7 @@ type scenario struct {
 }
 
 func scenarios() []scenario {
-	return slices.Concat(drains(), imports(), rates(), signups(), callbacks(), tokens(), outages(), credits(), storms(), exports(), apis(), growths(), consoles())
+	return slices.Concat(drains(), imports(), rates(), signups(), callbacks(), tokens(), outages(), credits(), storms(), exports(), apis(), growths(), consoles(), accounts())
 }
 
 func run(args []string, out, notes io.Writer) int {
