@@ -112,7 +112,7 @@ func (w *Worker) rest(ctx context.Context) (err error) {
 		return nil
 	}
 	if idle, err := w.cfg.Rest.Idle(ctx); err != nil || !idle {
-		return nil //nolint:nilerr // in doubt it works
+		return nil // in doubt it works
 	}
 	w.setStarted()
 	w.cfg.Telemetry.Log.Debug("account has no work; the worker rests")

@@ -133,7 +133,7 @@ func TestLoadAccounts_ReportsExposedSecrets(t *testing.T) {
 		"post.env": "FACEKI_CLIENT_SECRET=secret",
 	})
 	for _, name := range []string{"bank.env", "shop.env"} {
-		fixture.Must(t, os.Chmod(filepath.Join(dir, name), 0o644)) //nolint:gosec // that is the case
+		fixture.Must(t, os.Chmod(filepath.Join(dir, name), 0o644))
 	}
 	all, err := config.LoadAccounts([]string{"KYCLINK_REDIS_URL=redis://127.0.0.1:6379", "KYCLINK_ACCOUNTS=" + dir, "FACEKI_CLIENT_ID=id"}, worker())
 	fixture.Must(t, err)
