@@ -55,6 +55,19 @@ func (l limit) share(at []time.Time, from, to time.Time) float64 {
 	return 100 * float64(between(at, from, to)) / (l.perSecond * to.Sub(from).Seconds())
 }
 
+// lowestWindow is the length of the windows of [limit.lowest].
+const lowestWindow = 10 * time.Second
+
+// lowest returns the lowest percentage of the rate used in a window, or false if the period
+// is shorter. The windows begin 100 ms after one another.
+func (l limit) lowest(at []time.Time, from, to time.Time) (share float64, ok bool) {
+	share = math.Inf(1)
+	for begin := from; !begin.Add(lowestWindow).After(to); begin = begin.Add(100 * time.Millisecond) {
+		share, ok = min(share, l.share(at, begin, begin.Add(lowestWindow))), true
+	}
+	return share, ok
+}
+
 // between counts the arrivals from one time until before another.
 func between(at []time.Time, from, to time.Time) int {
 	first, _ := slices.BinarySearchFunc(at, from, time.Time.Compare)

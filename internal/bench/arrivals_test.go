@@ -117,6 +117,22 @@ func TestRecovered_FindsTheFirstFullWindow(t *testing.T) {
 	}
 }
 
+func TestLowest_FindsAGap(t *testing.T) {
+	l := limit{perSecond: 10}
+	at := slices.DeleteFunc(every(100*time.Millisecond, 400), func(a time.Time) bool { // nothing arrives for 1.5 s
+		return a.Sub(start()) > 20*time.Second && a.Sub(start()) <= 21500*time.Millisecond
+	})
+	if got, ok := l.lowest(at, start(), start().Add(40*time.Second)); !ok || math.Abs(got-85) > 1e-9 {
+		t.Errorf("lowest share around a gap: got %g %%, %t; want 85", got, ok)
+	}
+	if got, ok := l.lowest(at, start(), start().Add(19*time.Second)); !ok || math.Abs(got-100) > 1e-9 {
+		t.Errorf("lowest share before the gap: got %g %%, %t; want 100", got, ok)
+	}
+	if _, ok := l.lowest(at, start(), start().Add(9*time.Second)); ok {
+		t.Error("lowest in a period shorter than the window, want false")
+	}
+}
+
 func TestSteady_OmitsStartAndEnd(t *testing.T) {
 	at := every(10*time.Millisecond, 1000)
 	from, to, err := steady(at, 3*time.Second)

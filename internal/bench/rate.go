@@ -31,6 +31,7 @@ func rates() []scenario {
 	return []scenario{
 		{"rate-200", "4 processes, 200/s, 6,000 waiting requests, 50 ms latency", true, 35 * time.Second, 2 * time.Minute, rate200},
 		{"rate-kill", "the same, and one of the processes is killed", true, 35 * time.Second, 2 * time.Minute, rateKill},
+		{"rolling", "3 processes, 100/s, 6,000 waiting requests, 50 ms latency; each process is stopped gracefully and replaced, one after the other", false, 65 * time.Second, 4 * time.Minute, rolling},
 		{"rate-5", "4 processes, 5/s, 40 slots", false, 50 * time.Second, 3 * time.Minute, rate5},
 		{"rate-500", "4 processes, 500/s, 10,000 waiting requests", false, 25 * time.Second, 2 * time.Minute, rate500},
 		{"rate-1m", "4 processes, 1/m, 40 slots", false, 130 * time.Second, 6 * time.Minute, rate1m},
