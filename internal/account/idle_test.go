@@ -2,6 +2,7 @@ package account_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +11,8 @@ import (
 
 	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -102,7 +105,7 @@ func awaits(t *testing.T, rest *account.Rest) {
 	defer cancel()
 	rest.Await(ctx)
 	if ctx.Err() != nil {
-		t.Error("the work is not found within a minute")
+		t.Fatal("the work is not found within a minute")
 	}
 }
 
@@ -137,4 +140,28 @@ func TestRest_IsThatOfOneAccount(t *testing.T) {
 	stop()
 	<-over[0]
 	<-over[1]
+}
+
+// In a cluster, the accounts are on different nodes, and no command reads the keys of two.
+func TestRest_FindsWorkInACluster(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.StartCluster(t).Client(t)
+	watch := account.NewWatch(rdb, zap.NewNop())
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { watch.Run(ctx) })
+	for _, name := range []string{"idle-1", "idle-2", "idle-3"} { // on other nodes than some of those with work
+		running.Go(func() { watch.Rest(name, group).Await(ctx) })
+	}
+	t.Cleanup(func() { stop(); running.Wait() })
+	for _, name := range []string{"bank", "post", "shop"} {
+		rest, keys := watch.Rest(name, group), keyspace.Keys{Account: name}
+		if idle, err := rest.Idle(t.Context()); err != nil || !idle {
+			t.Errorf("%s is idle: %v, %v", name, idle, err)
+		}
+		if err := rdb.ZAdd(t.Context(), keys.Queued(request.Interactive), redis.Z{Score: 1, Member: "A-1"}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		awaits(t, rest)
+	}
 }
