@@ -81,7 +81,7 @@ func command(args []string, out, notes io.Writer) int {
 	case len(problems) > 0:
 		return 1
 	}
-	fmt.Fprintln(out, "no growth, no loss, no warning")
+	fmt.Fprintln(out, "no problem")
 	return 0
 }
 

@@ -13,6 +13,10 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
+// shortestJudged is the shortest duration in which growth is judged: the resident memory of
+// the processes needs up to ten minutes to become level, and the warm-up is a third of the run.
+const shortestJudged = 20 * time.Minute
+
 // run requests links for the duration, and waits until they are made, delivered and erased.
 // It returns what must not happen. An error means that the run ended early or was not checked.
 func run(ctx context.Context, cfg config, out io.Writer) (problems []string, err error) {
@@ -46,7 +50,12 @@ func run(ctx context.Context, cfg config, out io.Writer) (problems []string, err
 	left, err := r.settle(ctx)
 	stop()
 	problems = r.stopProcesses()
-	problems = slices.Concat(problems, r.book.problems, left, m.recording.report(out))
+	problems = slices.Concat(problems, r.book.problems, left)
+	if grown := m.recording.report(out); cfg.duration >= shortestJudged {
+		problems = append(problems, grown...)
+	} else {
+		fmt.Fprintf(out, "\ngrowth is not judged in a run of less than %v\n", shortestJudged)
+	}
 	fmt.Fprintf(out, "\n%d requests, %d links, %d callbacks, %d people forgotten, %d outages\n",
 		r.book.counts.requests, r.book.counts.links, r.book.counts.callbacks, r.book.counts.forgotten, len(r.outages))
 	warnings, late, logsErr := r.warnings()

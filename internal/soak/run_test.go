@@ -21,6 +21,9 @@ func TestRun_FindsNoProblemInAShortRun(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Fatalf("error %v; problems: %q\n%s\n%s", err, problems, out.String(), notes.String())
 	}
+	if want := "growth is not judged in a run of less than 20m0s"; !strings.Contains(out.String(), want) {
+		t.Errorf("the output does not contain %q", want)
+	}
 	t.Log(out.String(), notes.String())
 }
 
