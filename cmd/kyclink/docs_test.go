@@ -17,7 +17,7 @@ import (
 	"github.com/kyclink/kyclink/internal/doctest"
 )
 
-var manDir = flag.String("man", "", "write man pages to this directory")
+var manDir = flag.String("man", "", "write man pages to this directory, and run no test")
 
 // documented returns the command tree that the reference and the man pages show.
 func documented() *cobra.Command {
@@ -140,22 +140,22 @@ func unindented(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestManPages_CoverEveryCommand generates the man pages, in the directory of the flag
-// -man if it is set (make man).
+// writeManPages writes the man page of every command to a directory. Its pages are of the
+// time in SOURCE_DATE_EPOCH, if that is set.
+func writeManPages(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return doc.GenManTree(documented(), &doc.GenManHeader{Section: "1", Source: "kyclink", Manual: "kyclink"}, dir)
+}
+
 func TestManPages_CoverEveryCommand(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if *manDir != "" {
-		dir = *manDir
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	root := documented()
-	if err := doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "kyclink", Manual: "kyclink"}, dir); err != nil {
+	if err := writeManPages(dir); err != nil {
 		t.Fatal(err)
 	}
-	for _, cmd := range commands(root) {
+	for _, cmd := range commands(documented()) {
 		file := dir + "/" + strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".1"
 		page, err := os.ReadFile(file)
 		if err != nil || !bytes.Contains(page, []byte(".SH SYNOPSIS")) {

@@ -49,6 +49,9 @@ func TestMain(m *testing.M) {
 
 func runTests(m *testing.M) (code int, err error) {
 	fixture.RaiseParallelism(8) // most tests wait, for a dead worker to be noticed or for a retry
+	if *manDir != "" {
+		return 0, writeManPages(*manDir) // without the program and Redis
+	}
 	if binary, err = fixture.Program(fixture.Build{CallbackPace: 400}); err != nil {
 		return 0, err
 	}
