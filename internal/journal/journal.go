@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -311,8 +312,11 @@ func (j *Journal) release() error {
 	return errors.Join(err, j.lock.Close())
 }
 
-// syncDir makes the creation of a file durable.
+// syncDir makes the creation of a file durable. Windows has no such call.
 func syncDir(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/kyclink/kyclink/internal/column"
 	"github.com/kyclink/kyclink/internal/workbook"
@@ -102,8 +103,11 @@ func (r *replacement) failed(err error) error {
 	return newError(r.path, "; check its disk and directory, then run again", err)
 }
 
-// syncDir makes the creation or renaming of a file durable.
+// syncDir makes the creation or renaming of a file durable. Windows has no such call.
 func syncDir(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
