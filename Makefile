@@ -3,11 +3,15 @@
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION   := v1.9.0
+NFPM_VERSION          := v2.45.2
+CYCLONEDX_VERSION     := v1.10.0
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10s
 
 GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
 GOVULNCHECK   := .bin/govulncheck-$(GOVULNCHECK_VERSION)
+NFPM          := .bin/nfpm-$(NFPM_VERSION)
+CYCLONEDX     := .bin/cyclonedx-gomod-$(CYCLONEDX_VERSION)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -113,7 +117,30 @@ dashboards: ## write the dashboards of Grafana again, from the code
 
 .PHONY: man
 man: ## write man pages to man/
-	go test ./cmd/kyclink -count=1 -run '^TestManPages' -man $(CURDIR)/man
+	CGO_ENABLED=0 go test -trimpath -vet=off -count=1 ./cmd/kyclink -man $(CURDIR)/man
+
+# From the commit that is checked out: archives, packages, SBOMs, checksums, and the notes
+# that CHANGELOG.md has for its tag.
+.PHONY: release
+release: $(CYCLONEDX) ## what is published of a version, for all platforms, in dist/
+	@nfpm=$(NFPM); \
+	$(MAKE) --silent $$nfpm || { nfpm=; echo 'nfpm cannot be installed: there will be no .deb and .rpm' >&2; }; \
+	(cd deploy && go build -o ../bin/release ./release); \
+	exec bin/release -out dist -nfpm "$$nfpm" -cyclonedx-gomod $(CYCLONEDX)
+
+# The second time from another folder, and without what was compiled before.
+.PHONY: release-check
+release-check: $(CYCLONEDX) ## make the release twice, and compare every byte
+	@$(MAKE) --silent $(NFPM) || true
+	@work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; commit=$$(git rev-parse HEAD); \
+	build() { \
+	  git clone --quiet --no-checkout . "$$1"; git -C "$$1" checkout --quiet --detach "$$commit"; \
+	  $(MAKE) -C "$$1" release NFPM=$(abspath $(NFPM)) CYCLONEDX=$(abspath $(CYCLONEDX)); \
+	}; \
+	build "$$work/first"; \
+	GOCACHE=$$work/cache build "$$work/another/folder"; \
+	diff -r "$$work/first/dist" "$$work/another/folder/dist"; \
+	cat "$$work/first/dist/SHA256SUMS"; echo 'the same bytes twice'
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s) each
@@ -133,7 +160,7 @@ vuln: $(GOVULNCHECK) ## known vulnerabilities that the code reaches
 
 .PHONY: clean
 clean: ## remove what was built and installed here
-	rm -rf bin .bin man screenshots
+	rm -rf bin .bin dist man screenshots
 
 # The file's name has the version, so that a new one is installed when the pin changes.
 $(GOLANGCI_LINT):
@@ -143,6 +170,15 @@ $(GOLANGCI_LINT):
 $(GOVULNCHECK):
 	GOBIN=$(CURDIR)/.bin go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
 	mv .bin/govulncheck $@
+
+# -trimpath: an SBOM has the checksum of the program that made it.
+$(CYCLONEDX):
+	GOBIN=$(CURDIR)/.bin go install -trimpath github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION)
+	mv .bin/cyclonedx-gomod $@
+
+$(NFPM):
+	GOBIN=$(CURDIR)/.bin go install -trimpath github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+	mv .bin/nfpm $@
 
 # apt_install is a command that installs Debian packages.
 apt_install = sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
