@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -36,12 +35,6 @@ func LoadCertificate(cert, key string, log *zap.Logger) (*Certificate, error) {
 		log.Warn("other users can read the TLS key (KYCLINK_TLS_KEY); run chmod 600 on it", zap.String("file", key), zap.Stringer("mode", info.Mode().Perm()))
 	}
 	return c, nil
-}
-
-// isOwner reports whether the user of this process owns a file.
-func isOwner(info os.FileInfo) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int64(stat.Uid) == int64(os.Geteuid())
 }
 
 // Get is for GetCertificate of [tls.Config]. While the files are unusable, it

@@ -3,8 +3,6 @@ package connection
 
 import (
 	"fmt"
-	"math"
-	"syscall"
 
 	"github.com/redis/go-redis/v9"
 
@@ -56,15 +54,6 @@ func Available(clients ...redis.UniversalClient) (int, error) {
 			"the others for HTTP connections; raise it, or lower pool_size in KYCLINK_REDIS_URL", limit, needed+fewest, needed)}}
 	}
 	return min(available, most), nil
-}
-
-// openFiles is the process's limit of open files.
-func openFiles() (int, error) {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 0, fmt.Errorf("read the limit of open files: %w", err)
-	}
-	return int(min(limit.Cur, math.MaxInt32)), nil
 }
 
 // redisConnections is how many connections a client opens at most.
