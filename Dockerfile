@@ -1,4 +1,6 @@
-# A static binary and CA certificates, without a shell.
+# A static binary and CA certificates, without a shell. The binary has 41 MB, and a registry
+# transfers 14 MB: make build && gzip -9 -c bin/kyclink | wc -c. html/template and excelize
+# call methods by name, so that the linker keeps those that nothing else calls.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
