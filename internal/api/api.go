@@ -260,6 +260,28 @@ func (a *API) registerRoutes() {
 	a.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { w.(*call).fail(noSuchPath()) })
 }
 
+// callKey is the key of the call in the context of its request.
+type callKey struct{}
+
+func callOf(r *http.Request) *call { return r.Context().Value(callKey{}).(*call) }
+
+// route handles an admitted request.
+func (a *API) route(w http.ResponseWriter, r *http.Request) {
+	c := callOf(r)
+	c.ResponseWriter, c.r = w, r
+	defer c.answerPanic()
+	if r.URL.Path == "/healthz" {
+		r.Pattern = "/healthz"
+		c.fail(a.health(c))
+		return
+	}
+	if a.isConsole(r) {
+		a.Console.ServeHTTP(c, r)
+		return
+	}
+	a.mux.ServeHTTP(c, r)
+}
+
 func serveDocument(c *call) error {
 	if err := c.onlyQuery(); err != nil {
 		return err

@@ -90,28 +90,6 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.admitted.ServeHTTP(c.ResponseWriter, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
 }
 
-// callKey is the key of the call in the context of its request.
-type callKey struct{}
-
-func callOf(r *http.Request) *call { return r.Context().Value(callKey{}).(*call) }
-
-// route handles an admitted request.
-func (a *API) route(w http.ResponseWriter, r *http.Request) {
-	c := callOf(r)
-	c.ResponseWriter, c.r = w, r
-	defer c.answerPanic()
-	if r.URL.Path == "/healthz" {
-		r.Pattern = "/healthz"
-		c.fail(a.health(c))
-		return
-	}
-	if a.isConsole(r) {
-		a.Console.ServeHTTP(c, r)
-		return
-	}
-	a.mux.ServeHTTP(c, r)
-}
-
 // isConsole reports whether a request is one for the console.
 func (a *API) isConsole(r *http.Request) bool {
 	return a.Console != nil && r.URL.Path != "/healthz" && r.URL.Path != "/v1" && !strings.HasPrefix(r.URL.Path, "/v1/")
