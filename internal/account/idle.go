@@ -1,7 +1,9 @@
 package account
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -147,11 +149,12 @@ func (w *Watch) Run(ctx context.Context) {
 				continue
 			}
 		}
-		err := w.look(ctx, waiting, &each)
 		pause := lookPause
-		if err != nil && ctx.Err() == nil {
-			w.limited.Warn("looking for work of idle accounts failed; retrying", zap.Error(err))
-			pause = time.Second
+		if failed := w.look(ctx, waiting, &each); len(failed) > 0 && ctx.Err() == nil {
+			w.limited.Warn("looking for work of idle accounts failed; retrying", zap.Error(errors.Join(failed...)))
+			if len(failed) >= len(waiting) { // presumably Redis is unreachable
+				pause = time.Second
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -161,19 +164,17 @@ func (w *Watch) Run(ctx context.Context) {
 	}
 }
 
-// look wakes those of the accounts that have work.
-func (w *Watch) look(ctx context.Context, waiting []*waiter, each *time.Time) error {
+// look wakes those of the accounts that have work. It returns an error for each account that it
+// could not look at; the others must not notice.
+func (w *Watch) look(ctx context.Context, waiting []*waiter, each *time.Time) (failed []error) {
 	once, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	found, err := w.someHasWork(once, waiting)
-	if err != nil {
-		return err
-	}
-	if found || time.Since(*each) >= eachPause {
+	if w.someHasWork(once, waiting) || time.Since(*each) >= eachPause {
 		*each = time.Now()
-		if err := w.each(once, waiting); err != nil {
-			return err
-		}
+		failed = w.each(once, waiting)
+	}
+	if len(failed) == len(waiting) {
+		return failed
 	}
 	for _, one := range waiting {
 		if time.Since(one.examined) < examinePause {
@@ -181,39 +182,39 @@ func (w *Watch) look(ctx context.Context, waiting []*waiter, each *time.Time) er
 		}
 		one.examined = time.Now()
 		idle, err := one.rest.Idle(once)
-		if err != nil {
-			return err
-		}
-		if !idle {
+		switch {
+		case err != nil:
+			failed = append(failed, one.failed(err))
+		case !idle:
 			one.wake()
 		}
 	}
-	return nil
+	return failed
 }
 
 // someHasWork reports whether an account has work, by one command for many of them. In a
-// cluster it does not know.
-func (w *Watch) someHasWork(ctx context.Context, waiting []*waiter) (bool, error) {
+// cluster, and if Redis refuses the command because of one of the accounts, it does not know.
+func (w *Watch) someHasWork(ctx context.Context, waiting []*waiter) bool {
 	if _, cluster := w.rdb.(*redis.ClusterClient); cluster {
-		return false, nil
+		return false
 	}
 	for some := range slices.Chunk(waiting, mostLooked) {
 		var keys []string
 		for _, one := range some {
 			keys = append(keys, one.keys...)
 		}
-		n, err := w.rdb.Exists(ctx, keys...).Result()
-		if err != nil || n > 0 {
-			return n > 0, err
+		if n, err := w.rdb.Exists(ctx, keys...).Result(); err == nil && n > 0 {
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
-// each wakes the accounts that have work, or entries in their intake streams.
-func (w *Watch) each(ctx context.Context, waiting []*waiter) error {
+// each wakes the accounts that have work, or entries in their intake streams. It returns an
+// error for each account that it could not look at.
+func (w *Watch) each(ctx context.Context, waiting []*waiter) (failed []error) {
 	signs, entries := make([]*redis.IntCmd, len(waiting)), make([]*redis.IntCmd, len(waiting))
-	_, err := w.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	_, _ = w.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error { // each command has its error
 		for i, one := range waiting {
 			signs[i] = pipe.Exists(ctx, one.keys...)
 			entries[i] = pipe.XLen(ctx, one.rest.keys.Requests())
@@ -224,8 +225,15 @@ func (w *Watch) each(ctx context.Context, waiting []*waiter) error {
 		if signs[i].Val()+entries[i].Val() > 0 {
 			one.wake()
 		}
+		if err := cmp.Or(signs[i].Err(), entries[i].Err()); err != nil {
+			failed = append(failed, one.failed(err))
+		}
 	}
-	return err
+	return failed
+}
+
+func (one *waiter) failed(err error) error {
+	return fmt.Errorf("account %s: %w", one.rest.keys.Account, err)
 }
 
 // wake ends the wait of an account. Only the goroutine of the watch calls it.

@@ -165,3 +165,34 @@ func TestRest_FindsWorkInACluster(t *testing.T) {
 		awaits(t, rest)
 	}
 }
+
+// An account whose keys Redis refuses to read does not delay the work of another.
+func TestWatch_FindsWorkBesideAnAccountThatRedisRefuses(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]func(*ledgertest.Harness){
+		"a row of a batch": func(h *ledgertest.Harness) { h.ImportRow("A-1") },
+		"a deadline that has passed": func(h *ledgertest.Harness) {
+			h.Must(h.Redis.ZAdd(h.Context(), h.Keys.Deadlines(), redis.Z{Score: 1, Member: "1"}).Err())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			refused, other := ledgertest.New(t), ledgertest.New(t)
+			user := other.Keys.Account
+			other.Must(other.Redis.Do(t.Context(), "ACL", "SETUSER", user, "on", ">pw", "~"+other.Keys.Tag()+"*", "+@all").Err())
+			options := *other.Redis.Options()
+			options.Username, options.Password = user, "pw"
+			limited := redis.NewClient(&options)
+			t.Cleanup(func() { _ = limited.Close() })
+
+			watch := account.NewWatch(limited, zap.NewNop())
+			ctx, stop := context.WithCancel(context.Background())
+			var running sync.WaitGroup
+			running.Go(func() { watch.Rest(refused.Keys.Account, group).Await(ctx) })
+			running.Go(func() { watch.Run(ctx) })
+			t.Cleanup(func() { stop(); running.Wait() })
+			begin(other)
+			awaits(t, watch.Rest(other.Keys.Account, group))
+		})
+	}
+}
