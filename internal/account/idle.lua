@@ -4,12 +4,14 @@
 -- group: the consumer group of the dispatcher; '' if callbacks are off
 -- Returns 1 if it has none, else 0.
 --
--- uses: keys, clock
+-- uses: keys, clock, batch_deadlines
 local group = unpack(ARGV)
 if redis.call('EXISTS', queued_key('i'), queued_key('b'), tag .. ':running', tag .. ':calls', tag .. ':cancelling',
   tag .. ':actions:running', tag .. ':newer') > 0 then return 0 end
 if redis.call('XLEN', tag .. ':requests') > 0 then return 0 end
-if redis.call('ZCOUNT', deadlines_key(), '-inf', ms(now)) > 0 then return 0 end
+for _, key in ipairs({ deadlines_key(), batch_deadlines_key() }) do
+  if redis.call('ZCOUNT', key, '-inf', ms(now)) > 0 then return 0 end
+end
 if group == '' then return 1 end
 local results = tag .. ':results'
 if redis.call('EXISTS', tag .. ':pending') > 0 then return 0 end

@@ -52,6 +52,9 @@ func TestRest_FollowsTheWorkOfTheAccount(t *testing.T) {
 		"a deadline that has passed": {one(func(h *ledgertest.Harness) string { return h.Keys.Deadlines() }, at(-time.Minute)), func(h *ledgertest.Harness) {
 			h.Must(h.Redis.Del(h.Context(), h.Keys.Deadlines()).Err())
 		}},
+		"a deadline of a batch that has passed": {one(func(h *ledgertest.Harness) string { return h.Keys.Tag() + ":batch-deadlines" }, at(-time.Minute)), func(h *ledgertest.Harness) {
+			h.Must(h.Redis.Del(h.Context(), h.Keys.Tag()+":batch-deadlines").Err())
+		}},
 		"an event that is not read": {func(h *ledgertest.Harness) {
 			h.Must(h.Redis.XAdd(h.Context(), &redis.XAddArgs{Stream: h.Keys.Results(), Values: []string{"type", "link.cancelled"}}).Err())
 		}, func(h *ledgertest.Harness) {

@@ -1,5 +1,5 @@
 -- lua/keys.lua
-local deadlines_key, queued_key, ms, clock, now, tag do
+local batch_deadlines_key, deadlines_key, queued_key, ms, clock, now, tag do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
@@ -17,13 +17,18 @@ function ms(n)
   if n == now then return now_text end
   return string.format('%.0f', n)
 end
+-- lua/batch_deadlines.lua
+end do
+function batch_deadlines_key() return tag .. ':batch-deadlines' end
 -- account/idle.lua
 end
 local group = unpack(ARGV)
 if redis.call('EXISTS', queued_key('i'), queued_key('b'), tag .. ':running', tag .. ':calls', tag .. ':cancelling',
   tag .. ':actions:running', tag .. ':newer') > 0 then return 0 end
 if redis.call('XLEN', tag .. ':requests') > 0 then return 0 end
-if redis.call('ZCOUNT', deadlines_key(), '-inf', ms(now)) > 0 then return 0 end
+for _, key in ipairs({ deadlines_key(), batch_deadlines_key() }) do
+  if redis.call('ZCOUNT', key, '-inf', ms(now)) > 0 then return 0 end
+end
 if group == '' then return 1 end
 local results = tag .. ':results'
 if redis.call('EXISTS', tag .. ':pending') > 0 then return 0 end
