@@ -36,7 +36,7 @@ const (
 const mebibyte = 1 << 20
 
 // columns returns what is measured of some processes and of Redis, with what each may grow
-// by. The allowances are about twice what varied between runs without a leak.
+// by. The allowances are chosen, above what varied in the runs of docs/soak.md.
 func columns(processes []string) []column {
 	const redis, kept = "Redis", "kept for days"
 	all := []column{{rates, "links", "1/s", allowance{}}, {rates, "keys that expired", "1/s", allowance{}}}
