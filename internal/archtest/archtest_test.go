@@ -176,7 +176,7 @@ func testArrows() map[string][]string {
 		"internal/console":          append(append(servers, "internal/callback", "internal/fixture/ledgertest", "internal/api", "internal/column", "internal/workbook"), together...),
 		"internal/browsertest":      append(append(servers, "internal/apikey"), together...),
 		"internal/request":          {"internal/lua", "internal/keyspace", "internal/redistest"},
-		"internal/lua":              {"internal/redistest"},
+		"internal/lua":              {"internal/redistest", "internal/embedded"},
 		"internal/config":           servers,
 		"internal/logging":          servers,
 		"internal/diagnosis":        append(noun, "internal/fault"),

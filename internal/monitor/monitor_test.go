@@ -340,7 +340,8 @@ func TestMetrics_NamedInDocsExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := map[string]bool{}
-	for _, f := range gather(t, busy()) {
+	several := NewSeveral([]Config{{Name: "shop", Account: fakeAccount{}, Version: "v1", Ready: func() error { return nil }, Log: zap.NewNop(), Limited: zap.NewNop()}})
+	for _, f := range append(gather(t, busy()), gather(t, several)...) {
 		known[f.GetName()] = true
 	}
 	named := map[string]bool{}

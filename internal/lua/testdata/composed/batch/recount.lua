@@ -20,16 +20,16 @@ local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER en
 function header(version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed, holder, deadline)
   if not version then return nil end
   return {
-    version = version, length = HEADER, state = state, lane = lane, flag = flag, gen = gen + 0, run = run + 0, turn = turn + 0,
-    attempts = attempts + 0, charged = charged + 0, dups = dups + 0, batch = batch + 0, seen = seen + 0, accepted = accepted + 0,
-    changed = changed + 0, holder = holder + 0, deadline = deadline,
+    version = version, length = HEADER, state = state, lane = lane, flag = flag, gen = tonumber(gen), run = tonumber(run), turn = tonumber(turn),
+    attempts = tonumber(attempts), charged = tonumber(charged), dups = tonumber(dups), batch = tonumber(batch), seen = tonumber(seen), accepted = tonumber(accepted),
+    changed = tonumber(changed), holder = tonumber(holder), deadline = deadline,
   }
 end
 local function header_of_new(batch, accepted)
   if not batch then return nil end
   return {
     version = '2', length = NEW_HEADER, state = 'w', lane = 'b', flag = '-', gen = 1, run = 1, turn = 0, attempts = 0, charged = 0,
-    dups = 0, batch = batch + 0, seen = 0, accepted = accepted + 0, changed = accepted + 0, holder = 0, deadline = '-',
+    dups = 0, batch = tonumber(batch), seen = 0, accepted = tonumber(accepted), changed = tonumber(accepted), holder = 0, deadline = '-',
   }
 end
 local function parse_header(raw)
