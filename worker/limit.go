@@ -11,8 +11,9 @@ import (
 )
 
 // limit is the concurrency limit of one lane: how many of its calls are in flight, from the
-// query for a grant to the answer or, if that is a fault, until it is recorded. Automatic, it is twice what the rate in force needs
-// at the usual latency, up to slots; calls that are not answered never raise it.
+// query for a grant to the answer or, if that is a fault, until it is recorded. Automatic,
+// it is twice what the rate in force needs at the usual latency, up to slots; calls that are
+// not answered never raise it.
 type limit struct {
 	slots int // the most calls in flight
 	auto  bool

@@ -98,8 +98,11 @@ func (w *Worker) work(ctx context.Context) (ended bool, err error) {
 			w.session.Store(s)
 		}
 		ended, err := w.takeRequests(ctx, s)
-		if err != nil || ctx.Err() != nil || !ended {
+		if err != nil || ctx.Err() != nil {
 			return ended, err
+		}
+		if !ended {
+			return false, errors.New("handlers did not end in time when the account had no work")
 		}
 		w.session.Store(nil)
 	}
