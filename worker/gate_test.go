@@ -184,11 +184,7 @@ func TestGate_SendsNothingWhilePaused(t *testing.T) {
 		t.Errorf("FaceKi saw %+v", s.Counts)
 	}
 	h.Must(h.account().Resume(t.Context()))
-	begun := time.Now()
 	h.created("A-1")
-	if took := time.Since(begun); took > 2*time.Second {
-		t.Errorf("a signup went on %s after the pause", took)
-	}
 	h.allCreated("row", rows)
 
 	h.Must(h.account().Pause(t.Context(), "ann", ""))

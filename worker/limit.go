@@ -14,6 +14,10 @@ import (
 // query for a grant to the answer or, if that is a fault, until it is recorded. Automatic,
 // it is twice what the rate in force needs at the usual latency, up to slots; calls that are
 // not answered never raise it.
+//
+// A machine that is too busy to send calls in time after their grants would do nothing but
+// ask for grants. The fewer calls are in flight, the sooner each is sent: so the limit is
+// halved while calls are late, and grows by a quarter with each round of calls that are not.
 type limit struct {
 	slots int // the most calls in flight
 	auto  bool
@@ -22,6 +26,8 @@ type limit struct {
 	inFlight int
 	rate     float64         // per second, of the whole fleet
 	usual    time.Duration   // usual latency of answered calls
+	inTime   float64         // calls in flight that this process sends in time, as far as it knows
+	late     time.Time       // when inTime was halved last
 	waiting  []chan struct{} // turns that wait for a slot, in order; closed when the turn has one
 	load     load
 }
@@ -37,20 +43,23 @@ const (
 	// leastSlots is how many calls the gate must see hang before it closes. With fewer, it
 	// would notice that FaceKi answers none only when several have timed out.
 	leastSlots     = 5
-	firstLatency   = time.Second // assumed until a call is answered
+	lateOnce       = 2 * grantLife // what makes several calls late within this time counts once
+	inTimeGrowth   = 0.25          // for each call
+	firstLatency   = time.Second   // assumed until a call is answered
 	saturatedAfter = time.Minute
 	saturatedShare = 0.8 // of the slots
 )
 
 func newLimit(slots int, auto bool) *limit {
-	return &limit{slots: slots, auto: auto, usual: firstLatency}
+	return &limit{slots: slots, auto: auto, usual: firstLatency, inTime: float64(slots)}
 }
 
 func (l *limit) most() int {
+	most := min(l.slots, int(l.inTime))
 	if !l.auto || l.rate == 0 {
-		return l.slots
+		return most
 	}
-	return min(l.slots, max(leastSlots, int(math.Ceil(2*l.rate*l.usual.Seconds()))))
+	return min(most, max(leastSlots, int(math.Ceil(2*l.rate*l.usual.Seconds()))))
 }
 
 // take waits until one more call may be in flight, and counts it. Turns that wait are served
@@ -104,7 +113,20 @@ func (l *limit) end(took time.Duration, f *fault.Fault) {
 		l.usual += (took - l.usual) / 16
 		l.load.answered = true
 	}
+	if f != nil && f.Kind == fault.Interrupted {
+		l.wasLate(time.Now())
+	} else {
+		l.inTime = min(l.inTime+inTimeGrowth, float64(l.slots))
+	}
 	l.serve()
+}
+
+// wasLate counts a call that was not sent in time after its grant.
+func (l *limit) wasLate(now time.Time) {
+	if now.Sub(l.late) >= lateOnce {
+		l.late = now
+		l.inTime = min(l.inTime, max(leastSlots, float64(l.most())/2))
+	}
 }
 
 // setRate sets the account's rate.

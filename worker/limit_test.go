@@ -48,7 +48,7 @@ func TestLimit_FollowsTheRateAndTheUsualLatency(t *testing.T) {
 
 	// A call that FaceKi did not answer, or not well, does not change the usual latency.
 	for kind := fault.BadRequest; kind <= fault.Interrupted; kind++ {
-		if f := (&fault.Fault{Kind: kind}); f.Scope() != fault.ThisRequest {
+		if f := (&fault.Fault{Kind: kind}); f.Scope() != fault.ThisRequest && kind != fault.Interrupted {
 			answer(time.Minute, f)
 			most(400)
 		}
@@ -61,6 +61,52 @@ func TestLimit_FollowsTheRateAndTheUsualLatency(t *testing.T) {
 	if got := fixed.most(); got != 32 {
 		t.Errorf("%d of 32 slots may be used", got)
 	}
+}
+
+// On a machine that is too busy to send calls in time, fewer at a time are sent sooner.
+func TestLimit_HalvesWhileCallsAreLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newLimit(64, false)
+		most := func(want int) {
+			t.Helper()
+			if got := s.most(); got != want {
+				t.Fatalf("%d calls may be in flight, want %d", got, want)
+			}
+		}
+		end := func(times int, f *fault.Fault) {
+			for range times {
+				s.take(t.Context(), nil)
+				s.end(time.Second, f)
+			}
+		}
+		late := &fault.Fault{Kind: fault.Interrupted}
+		end(64, late) // at once
+		most(32)
+		for _, want := range []int{16, 8, leastSlots, leastSlots} {
+			<-time.After(lateOnce)
+			end(10, late)
+			most(want)
+		}
+		end(4, nil)
+		most(6)
+		end(24, &fault.Fault{Kind: fault.TimedOut}) // it was sent
+		most(12)
+		end(1000, nil)
+		most(64)
+
+		// The limit that is in force is halved, and no slots are added.
+		few := newLimit(3, false)
+		few.end(time.Second, late)
+		if got := few.most(); got != 3 {
+			t.Errorf("%d of 3 slots may be used", got)
+		}
+		auto := newLimit(1000, true)
+		auto.setRate(10)
+		auto.end(time.Second, late)
+		if got := auto.most(); got != 10 {
+			t.Errorf("%d calls may be in flight at 10/s, want 10", got)
+		}
+	})
 }
 
 func TestLimit_WakesWaitingTurns(t *testing.T) {
