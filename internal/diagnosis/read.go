@@ -106,7 +106,8 @@ func (r *Reader) counts(ctx context.Context, s *Snapshot) error {
 	return r.paused(ctx, s, state.Val())
 }
 
-// paused reads the first paused batches, which the account names in its fields.
+// paused reads the first paused batches, which the account names in its fields. It does so
+// until they are resumed, cancelled or deleted, also when all of their requests have ended.
 func (r *Reader) paused(ctx context.Context, s *Snapshot, state map[string]string) (err error) {
 	var numbers []int
 	for field, status := range state {
@@ -120,11 +121,14 @@ func (r *Reader) paused(ctx context.Context, s *Snapshot, state map[string]strin
 		}
 		numbers = append(numbers, n)
 	}
-	if s.Paused.Batches = len(numbers); len(numbers) == 0 {
+	if len(numbers) == 0 {
 		return nil
 	}
 	slices.Sort(numbers)
-	s.Paused.First, err = r.stores.Batches.Counted(ctx, numbers[:min(len(numbers), mostPaused)])
+	first := numbers[:min(len(numbers), mostPaused)]
+	read, err := r.stores.Batches.Counted(ctx, first)
+	s.Paused.First = slices.DeleteFunc(read, func(b batch.Batch) bool { return b.Status != batch.Paused })
+	s.Paused.Batches = len(numbers) - len(first) + len(s.Paused.First)
 	return err
 }
 

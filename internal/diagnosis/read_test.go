@@ -78,6 +78,20 @@ func TestSnapshot_FindsPausedBatches(t *testing.T) {
 	}
 }
 
+// The account names a paused batch until somebody resumes it.
+func TestSnapshot_OmitsPausedBatchesThatHaveEnded(t *testing.T) {
+	t.Parallel()
+	h := ledgertest.New(t)
+	h.Import("spring", ledgertest.Rows(1, 2))
+	h.FinishAll()
+	h.Control("spring", batch.Pause)
+	h.Import("summer", ledgertest.Rows(3, 5))
+	h.Control("summer", batch.Pause)
+	if s := snapshot(h); s.Paused.Batches != 1 || len(s.Paused.First) != 1 || s.Paused.First[0].Batch != "summer" {
+		t.Errorf("got %+v, want only the batch with open requests", s.Paused)
+	}
+}
+
 // trips counts round trips.
 type trips struct{ n *atomic.Int64 }
 

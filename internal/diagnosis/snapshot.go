@@ -49,7 +49,9 @@ func (l Lane) Backlog() int { return l.Waiting + l.Queued }
 
 // Paused is the paused batches of an account.
 type Paused struct {
-	Batches int // all of them
+	// Batches is how many there are. If there are many, some of those that are not in First
+	// may have ended.
+	Batches int
 	// First has those that were created first, with their own counters.
 	First []batch.Batch
 }
