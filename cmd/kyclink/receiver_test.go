@@ -24,14 +24,13 @@ type receiver struct {
 	fails   float64 // share of callbacks that are answered with 500
 	hangs   float64 // share of callbacks that are not answered
 
-	mu         sync.Mutex
-	secrets    []string // any of them is accepted
-	server     *http.Server
-	accepted   map[string][]time.Time // times at which each event was accepted with 2xx
-	refused    map[string]int         // number of times that each event was not accepted
-	again      []time.Time            // when accepted events came again
-	acceptedAt []time.Time            // when the events of again had been accepted
-	forged     int
+	mu       sync.Mutex
+	secrets  []string // any of them is accepted
+	server   *http.Server
+	accepted map[string]bool // the events that were accepted with 2xx
+	refused  map[string]int  // number of times that each event was not accepted
+	again    int             // number of times that an accepted event came again
+	forged   int
 }
 
 // newReceiver starts a receiver that fails or hangs for these shares of the callbacks.
@@ -41,7 +40,7 @@ func newReceiver(t testing.TB, fails, hangs float64, secrets ...string) *receive
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &receiver{t: t, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), fails: fails, hangs: hangs, secrets: secrets, accepted: map[string][]time.Time{}, refused: map[string]int{}}
+	r := &receiver{t: t, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), fails: fails, hangs: hangs, secrets: secrets, accepted: map[string]bool{}, refused: map[string]int{}}
 	r.listen()
 	t.Cleanup(r.stop)
 	return r
@@ -96,14 +95,14 @@ func (r *receiver) count(id string, body []byte, header http.Header, take bool) 
 		r.forged++
 		return false
 	}
-	if before := r.accepted[id]; len(before) > 0 {
-		r.again, r.acceptedAt = append(r.again, time.Now()), append(r.acceptedAt, before[len(before)-1])
+	if r.accepted[id] {
+		r.again++
 	}
 	if !take {
 		r.refused[id]++
 		return false
 	}
-	r.accepted[id] = append(r.accepted[id], time.Now())
+	r.accepted[id] = true
 	return true
 }
 
@@ -127,26 +126,3 @@ func (r *receiver) events() int {
 	defer r.mu.Unlock()
 	return len(r.accepted)
 }
-
-// needless counts callbacks that came again after they had been accepted. It counts those
-// separately whose answer may have been lost, because they were accepted shortly before
-// one of the given times.
-func (r *receiver) needless(lost []time.Time) (n, excuses int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i, acceptedAt := range r.acceptedAt {
-		excused := false
-		for _, at := range lost {
-			excused = excused || acceptedAt.After(at.Add(-answerLost)) && acceptedAt.Before(at.Add(time.Second)) && r.again[i].After(at)
-		}
-		if excused {
-			excuses++
-		} else {
-			n++
-		}
-	}
-	return n, excuses
-}
-
-// answerLost is the time that a worker may need on a busy machine to record an answer.
-const answerLost = 5 * time.Second

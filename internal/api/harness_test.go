@@ -20,6 +20,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest"
 	"golang.org/x/time/rate"
 
 	"github.com/kyclink/kyclink/internal/apikey"
@@ -189,9 +190,10 @@ func (s *harness) startWorker(script simulator.Script, perSecond int) *simulator
 	}
 	client := faceki.New(cfg, time.Now, faceki.NewTokens(s.Redis, s.Keys, cfg))
 	w := worker.New(s.Redis, wiring.NewUpstream(client), worker.Config{
-		Account:  worker.Account{Name: s.Keys.Account, Simulated: true},
-		Defaults: worker.Defaults{ExpiryMinutes: 60},
-		Calls:    worker.Calls{Concurrency: 64, Timeout: 10 * time.Second},
+		Account:   worker.Account{Name: s.Keys.Account, Simulated: true},
+		Defaults:  worker.Defaults{ExpiryMinutes: 60},
+		Calls:     worker.Calls{Concurrency: 64, Timeout: 10 * time.Second},
+		Telemetry: worker.Telemetry{Log: zaptest.NewLogger(s)},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -29,11 +29,24 @@ func (h *harness) longAgo(batch string) {
 	}
 }
 
+// listed waits until batches that were listed just now are examined: their time has passed.
+func (h *harness) listed() {
+	h.Helper()
+	now := func() int64 {
+		at, err := h.Redis.Time(h.Context()).Result()
+		h.Must(err)
+		return at.UnixMilli()
+	}
+	began := now()
+	h.Eventually("the next millisecond", func() bool { return now() > began })
+}
+
 // dropEmpty deletes the batches without rows that are listed, once a pass over all batches
 // has shown that no others are needed.
 func (h *harness) dropEmpty() int {
 	h.Helper()
 	h.Must(h.Redis.HSet(h.Context(), h.Keys.State(), "indexes_since", 0, "emptied", fmt.Sprint(0, time.Now().UnixMilli())).Err())
+	h.listed()
 	n, err := h.Stores.Batches.DropEmpty(h.Context())
 	h.Must(err)
 	return n
