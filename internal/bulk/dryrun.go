@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -55,7 +56,10 @@ func (i *Import) DryRun(ctx context.Context) (DryRun, error) {
 	if i.OnProgress != nil {
 		i.OnProgress(d.Counts)
 	}
-	return d, i.closeRejects(causeOf(ctx, err))
+	if err != nil {
+		err = cmp.Or(context.Cause(ctx), err)
+	}
+	return d, i.closeRejects(err)
 }
 
 func (i *Import) checkRows(ctx context.Context, d *DryRun, duplicates *input.Duplicates) error {

@@ -117,7 +117,10 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 	if i.OnProgress != nil {
 		i.OnProgress(counts)
 	}
-	return counts, i.closeRejects(cmp.Or(rejecting, causeOf(ctx, err)))
+	if err != nil {
+		err = cmp.Or(context.Cause(ctx), err)
+	}
+	return counts, i.closeRejects(cmp.Or(rejecting, err))
 }
 
 // rowQueue is a queue of rows, in memory that is used again.
@@ -237,12 +240,4 @@ func (i *Import) reject(r tasks.Result, row input.Row) Reject {
 		reject.Problems[k].Key = i.Input.Name(p.Key)
 	}
 	return reject
-}
-
-// causeOf returns the cause of ctx's end if it has ended, whatever error that led to.
-func causeOf(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }

@@ -6,6 +6,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,7 +102,10 @@ const (
 func (j *Job) Work(ctx context.Context) (Progress, error) {
 	var p Progress
 	err := j.work(ctx, &p)
-	return p, causeOf(ctx, err)
+	if err != nil {
+		err = cmp.Or(context.Cause(ctx), err)
+	}
+	return p, err
 }
 
 func (j *Job) work(ctx context.Context, p *Progress) error {

@@ -58,11 +58,3 @@ func isPermanent(err error) bool {
 	}
 	return errors.Is(err, errDataLost) || errors.Is(err, ErrImpatient) || tasks.ReasonOf(err) != ""
 }
-
-// causeOf returns the cause of ctx's end if it has ended, whatever error that led to.
-func causeOf(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
-}

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,10 @@ type Written struct {
 // cause of ctx's end if that comes first; then out is as before.
 func (j *Job) Write(ctx context.Context, out string) (Written, error) {
 	written, err := j.write(ctx, out)
-	return written, causeOf(ctx, err)
+	if err != nil {
+		err = cmp.Or(context.Cause(ctx), err)
+	}
+	return written, err
 }
 
 func (j *Job) write(ctx context.Context, out string) (Written, error) {

@@ -11,12 +11,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 
 	"github.com/gofrs/flock"
+
+	"github.com/kyclink/kyclink/internal/disk"
 )
 
 const version = 1
@@ -191,7 +191,7 @@ func (j *Journal) begin(want Header) error {
 		_, err = j.file.Write(append(data, '\n'))
 	}
 	if err == nil {
-		err = errors.Join(j.file.Sync(), syncDir(j.path()))
+		err = errors.Join(j.file.Sync(), disk.SyncDirOf(j.path()))
 	}
 	if err != nil {
 		return j.newError("its header cannot be written", err)
@@ -310,18 +310,6 @@ func (j *Journal) release() error {
 		err = j.file.Close()
 	}
 	return errors.Join(err, j.lock.Close())
-}
-
-// syncDir makes the creation of a file durable. Windows has no such call.
-func syncDir(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // lock locks a journal; it returns nil if another process holds the lock. The lock is

@@ -9,9 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"github.com/kyclink/kyclink/internal/column"
+	"github.com/kyclink/kyclink/internal/disk"
 	"github.com/kyclink/kyclink/internal/workbook"
 )
 
@@ -83,7 +83,7 @@ func (r *replacement) commit() error {
 	if err != nil {
 		return errors.Join(r.failed(err), os.Remove(name))
 	}
-	if err := syncDir(r.path); err != nil {
+	if err := disk.SyncDirOf(r.path); err != nil {
 		return r.failed(err)
 	}
 	return nil
@@ -101,16 +101,4 @@ func (r *replacement) discard() error {
 
 func (r *replacement) failed(err error) error {
 	return newError(r.path, "; check its disk and directory, then run again", err)
-}
-
-// syncDir makes the creation or renaming of a file durable. Windows has no such call.
-func syncDir(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
