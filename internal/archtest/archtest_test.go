@@ -128,14 +128,15 @@ func arrows() map[string][]string {
 		// An account with its stores, for the tests of the nouns.
 		"internal/fixture/ledgertest": {"tasks", "internal/fault", stored, nouns, "internal/fixture", "internal/redistest"},
 		"internal/stall":              {},
+		"internal/child":              {},
 		"internal/archtest":           {},
 		"internal/browsertest":        {},
 		"internal/doctest":            {},
-		"internal/bench": {"tasks", stored, nouns, "internal/apikey", "internal/audit", "internal/redistest",
+		"internal/bench": {"tasks", stored, nouns, "internal/apikey", "internal/audit", "internal/child", "internal/redistest",
 			"internal/stall", "internal/faceki/simulator"},
-		"internal/chaos": {"tasks", stored, nouns, "internal/admission", "internal/asynqx", "internal/linktask", "internal/redistest",
+		"internal/chaos": {"tasks", stored, nouns, "internal/admission", "internal/asynqx", "internal/child", "internal/linktask", "internal/redistest",
 			"internal/stall", "internal/faceki/simulator"},
-		"internal/soak": {"tasks", stored, "internal/redistest", "internal/faceki/simulator"},
+		"internal/soak": {"tasks", stored, "internal/child", "internal/redistest", "internal/faceki/simulator"},
 	}
 }
 

@@ -35,7 +35,7 @@ func idleAccounts(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.serveAccounts(ctx); err != nil {
 		return nil, err
 	}
-	pid := r.processes[0].cmd.Process.Pid
+	pid := r.processes[0].PID()
 	// All have joined and rest: none has work.
 	if err := r.sleep(ctx, pick(b, 15*time.Second, 15*time.Second, time.Minute)); err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func workersOfAll() []string {
 // scrapeAccounts returns the processor time that the process needs for a scrape.
 func (r *rig) scrapeAccounts(ctx context.Context, pid int) (time.Duration, error) {
 	const scrapes = 5
-	log, err := os.ReadFile(r.processes[0].log)
+	log, err := os.ReadFile(r.processes[0].Log)
 	if err != nil {
 		return 0, err
 	}

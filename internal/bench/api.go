@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kyclink/kyclink/internal/child"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -31,7 +31,8 @@ func apis() []scenario {
 
 // service is a `kyclink serve` process.
 type service struct {
-	*process
+	*child.Process
+
 	addr string
 	keys []string
 }
@@ -41,21 +42,19 @@ func (r *rig) serve(ctx context.Context, keys int) (*service, error) {
 	settings := []string{"KYCLINK_REDIS_URL=" + r.server.URL, "KYCLINK_LISTEN=127.0.0.1:0", "KYCLINK_LOG_FORMAT=json"}
 	s := &service{}
 	for range keys {
-		cmd := exec.CommandContext(ctx, r.suite.kyclink, "keys", "create", "--name", "bench", "--scope", "enqueue") //nolint:gosec // ours
-		cmd.Env = settings
-		key, err := cmd.Output()
+		key, err := child.Output(ctx, settings, r.suite.kyclink, "keys", "create", "--name", "bench", "--scope", "enqueue")
 		if err != nil {
-			return nil, fmt.Errorf("create an API key: %w", err)
+			return nil, err
 		}
-		s.keys = append(s.keys, strings.TrimSpace(string(key)))
+		s.keys = append(s.keys, strings.TrimSpace(key))
 	}
 	if err := r.run(r.suite.kyclink, settings, "serve"); err != nil {
 		return nil, err
 	}
-	s.process = r.processes[len(r.processes)-1]
+	s.Process = r.last()
 	address := regexp.MustCompile(`"address":"([^"]+)"`)
 	return s, r.waitUntil(ctx, "the service listens", func() bool {
-		log, err := os.ReadFile(s.log)
+		log, err := os.ReadFile(s.Log)
 		found := address.FindSubmatch(log)
 		if err == nil && found != nil {
 			s.addr = string(found[1])
@@ -134,16 +133,15 @@ func apiPost(ctx context.Context, b *suite) ([]figure, error) {
 	}
 	seconds := time.Since(began).Seconds()
 	all := slices.Concat(took...)
-	peak := peakOf(s.cmd.Process.Pid)
-	cpu, _, err := s.stop(30 * time.Second)
-	if err != nil {
+	peak := peakOf(s.PID())
+	if err := s.Stop(30 * time.Second); err != nil {
 		return nil, err
 	}
 	return []figure{
 		atLeast("requests accepted", "/s", float64(len(all))/seconds, 5000),
 		info("answer, p50", "ms", milliseconds(percentile(all, 50))),
 		atMost("answer, p99", "ms", milliseconds(percentile(all, 99)), 50),
-		info("processor time of the service per request", "µs", cpu.Seconds()/float64(len(all))*1e6),
+		info("processor time of the service per request", "µs", cpuOf(s.Process).Seconds()/float64(len(all))*1e6),
 		info("peak memory of the service", "MiB", float64(peak)/(1<<20)),
 	}, nil
 }
@@ -198,7 +196,7 @@ func apiWait(ctx context.Context, b *suite) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	figures = append(figures, atMost("peak memory of the service", "MiB", float64(peakOf(s.cmd.Process.Pid))/(1<<20), 200))
+	figures = append(figures, atMost("peak memory of the service", "MiB", float64(peakOf(s.PID()))/(1<<20), 200))
 	promised, err := r.promiseFigures(ctx, l)
 	return append(figures, promised...), err
 }

@@ -74,11 +74,7 @@ func callbackRun(ctx context.Context, b *suite, on bool) (perSecond float64, rec
 	if err := r.workers(fleetSize, with...); err != nil {
 		return 0, 0, err
 	}
-	if err := r.waitForEnds(ctx); err != nil {
-		return 0, 0, err
-	}
-	at := times(r.upstream.calls())
-	from, to, err := steady(at, 3*time.Second)
+	at, from, to, err := r.drained(ctx)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -62,8 +62,8 @@ func consolePages() []measured {
 // forget erases a request of the large batch, and one of a small batch.
 func (r *rig) forget(ctx context.Context, o *operator) (all []figure, err error) {
 	for _, id := range []string{"B-0050000", "F-0000100"} {
-		c, err := r.costOf(ctx, o.service.cmd.Process.Pid, func() error {
-			_, _, err := r.runToEnd(ctx, "forget", id, "--yes")
+		c, err := r.costOf(ctx, o.service.PID(), func() error {
+			_, err := r.runToEnd(ctx, "forget", id, "--yes")
 			return err
 		})
 		if err != nil {
@@ -213,7 +213,7 @@ func consoleAtScale(ctx context.Context, b *suite) ([]figure, error) {
 		}
 		all = append(all, figures...)
 	}
-	return append(all, info("peak memory of the service", "MiB", float64(peakOf(s.cmd.Process.Pid))/(1<<20))), nil
+	return append(all, info("peak memory of the service", "MiB", float64(peakOf(s.PID()))/(1<<20))), nil
 }
 
 // pages measures the pages of the console. The first visit of each is not measured.
@@ -225,7 +225,7 @@ func (r *rig) pages(ctx context.Context, o *operator) (all []figure, err error) 
 		}
 		var took []time.Duration
 		times := pick(r.suite, 10, 20, 50)
-		cost, err := r.costOf(ctx, o.service.cmd.Process.Pid, func() error {
+		cost, err := r.costOf(ctx, o.service.PID(), func() error {
 			for range times {
 				_, d, err := o.get(ctx, page.path)
 				if err != nil {
@@ -251,7 +251,7 @@ func (r *rig) lists(ctx context.Context, o *operator) (all []figure, err error) 
 	const repetitions = 3
 	for _, filter := range linkFilters() {
 		var took []time.Duration
-		cost, err := r.costOf(ctx, o.service.cmd.Process.Pid, func() (err error) {
+		cost, err := r.costOf(ctx, o.service.PID(), func() (err error) {
 			took, err = o.follow(ctx, filter.path, pick(r.suite, 30, 300, 3000), repetitions)
 			return err
 		})
@@ -302,7 +302,7 @@ const browsers = 50
 // live measures what Redis pays for browsers that watch the page Now.
 func (r *rig) live(ctx context.Context, o *operator) ([]figure, error) {
 	period := pick(r.suite, 10*time.Second, 20*time.Second, time.Minute)
-	without, err := r.costOf(ctx, o.service.cmd.Process.Pid, func() error { return r.sleep(ctx, period) })
+	without, err := r.costOf(ctx, o.service.PID(), func() error { return r.sleep(ctx, period) })
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +324,7 @@ func (r *rig) live(ctx context.Context, o *operator) ([]figure, error) {
 			return errors.Join(err, errors.New("a live page ended"))
 		})
 	}
-	with, err := r.costOf(ctx, o.service.cmd.Process.Pid, func() error { return r.sleep(ctx, period) })
+	with, err := r.costOf(ctx, o.service.PID(), func() error { return r.sleep(ctx, period) })
 	leave()
 	if err := errors.Join(err, group.Wait()); err != nil {
 		return nil, err

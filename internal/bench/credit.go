@@ -17,17 +17,11 @@ func credit(ctx context.Context, b *suite) ([]figure, error) {
 	cfg := answering()
 	paid := n / 2
 	cfg.Script.Credit = &paid
-	r, err := b.open(cfg)
+	r, err := b.loaded(ctx, cfg, n, fleetSize, settings("200/s", l.burst, slots)...)
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
-	if err := r.bulk(ctx, r.client, n); err != nil {
-		return nil, err
-	}
-	if err := r.workers(fleetSize, settings("200/s", l.burst, slots)...); err != nil {
-		return nil, err
-	}
 	if err := r.waitUntil(ctx, "the credit has run out", func() bool { return r.upstream.State().Faults["no_credit"] > 0 }); err != nil {
 		return nil, err
 	}

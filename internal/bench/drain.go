@@ -139,15 +139,14 @@ func (r *rig) measureWork(ctx context.Context, redisBefore time.Duration, n int)
 	if err != nil {
 		return work{}, err
 	}
-	cpu, _, err := r.processes[0].stop(time.Minute)
-	if err != nil {
+	if err := r.processes[0].Stop(time.Minute); err != nil {
 		return work{}, err
 	}
 	at := times(r.upstream.calls())
 	from, to := at[len(at)/10], at[len(at)*9/10]
 	w := work{
 		perSecond: float64(between(at, from, to)) / to.Sub(from).Seconds(),
-		cpu:       cpu * 1000 / time.Duration(n),
+		cpu:       cpuOf(r.processes[0]) * 1000 / time.Duration(n),
 		redis:     (sumOfProcessorTimes(text) - redisBefore) * 1000 / time.Duration(n),
 	}
 	for _, found := range statOfCommand.FindAllStringSubmatch(text, -1) {

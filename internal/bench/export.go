@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/child"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 )
 
@@ -44,8 +45,8 @@ func export(ctx context.Context, b *suite) ([]figure, error) {
 		return nil, err
 	}
 	out := filepath.Join(r.dir, "out.csv")
-	took, peak, err := r.runToEnd(ctx, "batch", "export", "bench", "-o", out)
-	if err == nil && peak == 0 {
+	done, err := r.runToEnd(ctx, "batch", "export", "bench", "-o", out)
+	if err == nil && done.peak == 0 {
 		err = errNoPeak
 	}
 	if err != nil {
@@ -66,9 +67,9 @@ func export(ctx context.Context, b *suite) ([]figure, error) {
 	return []figure{
 		must(atLeast("rows", "", float64(lines-1), float64(n))),
 		must(atMost("rows at most", "", float64(lines-1), float64(n))),
-		atLeast("rows per second, including the start of the process", "1/s", float64(n)/took.Seconds(), 100_000),
-		info("size of the file per second", "MiB/s", float64(bytes)/(1<<20)/took.Seconds()),
-		atMost("peak memory", "MiB", float64(peak)/(1<<20), 100),
+		atLeast("rows per second, including the start of the process", "1/s", float64(n)/done.took.Seconds(), 100_000),
+		info("size of the file per second", "MiB/s", float64(bytes)/(1<<20)/done.took.Seconds()),
+		atMost("peak memory", "MiB", float64(done.peak)/(1<<20), 100),
 		atMost("commands in Redis, longest", "ms", milliseconds(longest), 10),
 	}, nil
 }
@@ -97,31 +98,36 @@ end`)
 
 var errNoPeak = errors.New("cannot read the peak memory of a process from /proc")
 
-// runToEnd runs a command until it exits, and returns its run time and its peak memory in
-// bytes, which is 0 if it is unknown or the command took only milliseconds.
-func (r *rig) runToEnd(ctx context.Context, args ...string) (took time.Duration, peak int64, err error) {
-	if err := r.run(r.suite.kyclink, []string{"KYCLINK_REDIS_URL=" + r.server.URL}, args...); err != nil {
-		return 0, 0, err
+// usage is what a command needed until it exited.
+type usage struct {
+	took, cpu time.Duration
+	peak      int64 // of its memory in bytes; 0 if it is unknown or the command took only milliseconds
+}
+
+// runToEnd runs a command until it exits.
+func (r *rig) runToEnd(ctx context.Context, args ...string) (u usage, err error) {
+	began := time.Now()
+	p, err := child.Start(filepath.Join(r.dir, args[0]+".log"), []string{"KYCLINK_REDIS_URL=" + r.server.URL}, r.suite.kyclink, args...)
+	if err != nil {
+		return u, err
 	}
-	p := r.processes[len(r.processes)-1]
-	p.stopped = true // its end is expected
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for over := false; !over; {
 		select {
-		case <-p.over:
+		case <-p.Exited:
 			over = true
 		case <-ctx.Done():
-			return 0, 0, context.Cause(ctx)
+			p.Kill()
+			return u, context.Cause(ctx)
 		case <-tick.C:
-			peak = max(peak, peakOf(p.cmd.Process.Pid))
+			u.peak = max(u.peak, peakOf(p.PID()))
 		}
 	}
-	took = time.Since(p.began)
-	if !p.cmd.ProcessState.Success() {
-		return 0, 0, fmt.Errorf("%s failed; the end of its log:\n%s", args[0], p.tail())
+	if u.took, u.cpu = time.Since(began), cpuOf(p); !p.State().Success() {
+		return u, fmt.Errorf("%s failed; %s", args[0], p.Tail())
 	}
-	return took, peak, nil
+	return u, nil
 }
 
 // peakOf returns the peak memory of a running process in bytes, or 0 if it is unknown. The

@@ -4,9 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/kyclink/kyclink/internal/child"
 )
 
 // change is a change of the gate in the output of `kyclink account status --json`.
@@ -19,13 +20,11 @@ type change struct {
 // gate prints the changes of the gate, and returns the time from since until it closed, or
 // false if it did not.
 func (r *rig) gate(ctx context.Context, since time.Time) (time.Duration, bool, error) {
-	cmd := exec.CommandContext(ctx, r.suite.kyclink, "account", "status", "--json") //nolint:gosec // the program under test
-	cmd.Env = []string{"KYCLINK_REDIS_URL=" + r.server.URL}
-	out, err := cmd.Output()
+	out, err := child.Output(ctx, []string{"KYCLINK_REDIS_URL=" + r.server.URL}, r.suite.kyclink, "account", "status", "--json")
 	if err != nil {
-		return 0, false, fmt.Errorf("kyclink account status: %w", err)
+		return 0, false, err
 	}
-	history, err := changes(out)
+	history, err := changes([]byte(out))
 	if err != nil {
 		return 0, false, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/child"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/storage"
 )
@@ -80,10 +81,10 @@ func (g *grown) add(ctx context.Context, n int) (time.Duration, error) {
 	if err := writeCSV(file, g.accepted, n, n); err != nil {
 		return 0, err
 	}
-	took, _, err := g.runToEnd(ctx, "import", file, "--batch", g.batchName(g.batches))
+	done, err := g.runToEnd(ctx, "import", file, "--batch", g.batchName(g.batches))
 	g.accepted += n
 	g.batches++
-	return took, err
+	return done.took, err
 }
 
 func (g *grown) batchName(i int) string { return fmt.Sprintf("bench-%d", i) }
@@ -128,7 +129,7 @@ func (g *grown) begin(ctx context.Context) ([]figure, error) {
 	if err := g.waitUntil(ctx, "the worker has found nothing of an earlier version", searched); err != nil {
 		return nil, err
 	}
-	_, _, err = p.stop(30 * time.Second)
+	err = p.Stop(30 * time.Second)
 	return nil, err
 }
 
@@ -152,7 +153,7 @@ func (g *grown) forgets(ctx context.Context) ([]figure, error) {
 	const times = 5
 	c, err := g.costOf(ctx, os.Getpid(), func() error {
 		for i := range times {
-			if _, _, err := g.runToEnd(ctx, "forget", fmt.Sprintf("B-%07d", 1000+i), "--yes"); err != nil {
+			if _, err := g.runToEnd(ctx, "forget", fmt.Sprintf("B-%07d", 1000+i), "--yes"); err != nil {
 				return err
 			}
 		}
@@ -190,7 +191,7 @@ func (g *grown) pages(ctx context.Context) (all []figure, err error) {
 		}
 		all = append(all, flatCost(page.name+", median", "ms", milliseconds(percentile(took, 50))))
 	}
-	_, _, err = s.stop(30 * time.Second)
+	err = s.Stop(30 * time.Second)
 	return all, err
 }
 
@@ -212,11 +213,11 @@ func (g *grown) signupsIdle(ctx context.Context) ([]figure, error) {
 		return nil, err
 	}
 	lasts := pick(g.suite, 5*time.Second, 10*time.Second, time.Minute)
-	c, err := g.costOf(ctx, p.cmd.Process.Pid, func() error { return g.sleep(ctx, lasts) })
+	c, err := g.costOf(ctx, p.PID(), func() error { return g.sleep(ctx, lasts) })
 	if err != nil {
 		return nil, err
 	}
-	if _, _, err := p.stop(30 * time.Second); err != nil {
+	if err := p.Stop(30 * time.Second); err != nil {
 		return nil, err
 	}
 	return append(all,
@@ -241,7 +242,7 @@ func (g *grown) signupsBeside(ctx context.Context) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, _, err = p.stop(30 * time.Second)
+	err = p.Stop(30 * time.Second)
 	return all, err
 }
 
@@ -260,11 +261,11 @@ func (g *grown) arrive(ctx context.Context, when string, n int, shortest, longes
 }
 
 // work starts one worker.
-func (g *grown) work(ctx context.Context, rate string, burst, slots int) (*process, error) {
+func (g *grown) work(ctx context.Context, rate string, burst, slots int) (*child.Process, error) {
 	if err := g.workers(1, settings(rate, burst, slots)...); err != nil {
 		return nil, err
 	}
-	return g.processes[len(g.processes)-1], ctx.Err()
+	return g.last(), ctx.Err()
 }
 
 // drains drains a part of the backlog, as the scenario drain does, several times.
@@ -304,7 +305,7 @@ func (g *grown) drainOnce(ctx context.Context, before, n int) (w work, err error
 	if err := g.waitForCalls(ctx, before+n); err != nil {
 		return w, err
 	}
-	if w.cpu, _, err = p.stop(time.Minute); err != nil {
+	if err := p.Stop(time.Minute); err != nil {
 		return w, err
 	}
 	now, err := g.processorTime(ctx)
@@ -315,7 +316,7 @@ func (g *grown) drainOnce(ctx context.Context, before, n int) (w work, err error
 	from, to := at[len(at)/10], at[n*9/10]
 	w.perSecond = float64(between(at, from, to)) / to.Sub(from).Seconds()
 	links := time.Duration(len(at))
-	w.cpu, w.redis = w.cpu*1000/links, (now-used)*1000/links
+	w.cpu, w.redis = cpuOf(p)*1000/links, (now-used)*1000/links
 	return w, nil
 }
 

@@ -85,8 +85,8 @@ func importFile(ctx context.Context, b *suite, n, urls int) (done imported, err 
 	if err != nil {
 		return done, err
 	}
-	took, peak, err := r.runToEnd(ctx, "import", file, "--batch", "bench")
-	if err == nil && peak == 0 {
+	u, err := r.runToEnd(ctx, "import", file, "--batch", "bench")
+	if err == nil && u.peak == 0 {
 		err = errNoPeak
 	}
 	if err != nil {
@@ -100,8 +100,7 @@ func importFile(ctx context.Context, b *suite, n, urls int) (done imported, err 
 	if err != nil {
 		return done, err
 	}
-	state := r.processes[len(r.processes)-1].cmd.ProcessState
-	cpu += state.UserTime() + state.SystemTime() - began
+	cpu += u.cpu - began
 	scripts, err := r.scripts(ctx)
 	if err != nil {
 		return done, err
@@ -111,8 +110,8 @@ func importFile(ctx context.Context, b *suite, n, urls int) (done imported, err 
 		return done, err
 	}
 	return imported{
-		perSecond: float64(n) / took.Seconds(), cpu: 1000 * milliseconds(cpu) / float64(n),
-		peak: float64(peak) / (1 << 20), bytes: bytes / float64(n), scripts: scripts,
+		perSecond: float64(n) / u.took.Seconds(), cpu: 1000 * milliseconds(cpu) / float64(n),
+		peak: float64(u.peak) / (1 << 20), bytes: bytes / float64(n), scripts: scripts,
 	}, nil
 }
 

@@ -106,17 +106,11 @@ func refuseConnections(u *upstream) error {
 // close it. longest is the longest pause between probes.
 func outage(ctx context.Context, b *suite, closing float64, longest time.Duration, down, up func(*upstream) error) ([]figure, error) {
 	l := limit{200, 5}
-	r, err := b.open(answering())
+	r, err := b.loaded(ctx, answering(), pick(b, 20_000, 100_000, 100_000), fleetSize, settings("200/s", l.burst, slots)...)
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
-	if err := r.bulk(ctx, r.client, pick(b, 20_000, 100_000, 100_000)); err != nil {
-		return nil, err
-	}
-	if err := r.workers(fleetSize, settings("200/s", l.burst, slots)...); err != nil {
-		return nil, err
-	}
 	if err := r.waitForCalls(ctx, 1000); err != nil {
 		return nil, err
 	}

@@ -96,7 +96,7 @@ func (r *rig) fillInteractive(ctx context.Context, p population) error {
 	if err := r.waitUntil(ctx, "all callbacks are refused", func() bool { return received.Load() >= want }); err != nil {
 		return err
 	}
-	if _, _, err := r.processes[len(r.processes)-1].stop(time.Minute); err != nil {
+	if err := r.last().Stop(time.Minute); err != nil {
 		return err
 	}
 	return enqueue("signup", signupsWaiting)

@@ -48,22 +48,12 @@ func rate500(ctx context.Context, b *suite) ([]figure, error) {
 
 // measureRate drains a backlog and measures the used share of the rate.
 func measureRate(ctx context.Context, b *suite, rate string, l limit, n int) ([]figure, error) {
-	r, err := b.open(answering())
+	r, err := b.loaded(ctx, answering(), n, fleetSize, settings(rate, l.burst, slots)...)
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
-	if err := r.bulk(ctx, r.client, n); err != nil {
-		return nil, err
-	}
-	if err := r.workers(fleetSize, settings(rate, l.burst, slots)...); err != nil {
-		return nil, err
-	}
-	if err := r.waitForEnds(ctx); err != nil {
-		return nil, err
-	}
-	at := times(r.upstream.calls())
-	from, to, err := steady(at, 3*time.Second)
+	at, from, to, err := r.drained(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -84,21 +74,15 @@ func (r *rig) rateFigures(ctx context.Context, l limit, at []time.Time, from, to
 // rateKill does not wait for the requests of the killed process, which are recovered later.
 func rateKill(ctx context.Context, b *suite) ([]figure, error) {
 	l, n := limit{200, 5}, pick(b, 3000, 6000, 20_000)
-	r, err := b.open(answering())
+	r, err := b.loaded(ctx, answering(), n, fleetSize, settings("200/s", l.burst, slots)...)
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
-	if err := r.bulk(ctx, r.client, n); err != nil {
-		return nil, err
-	}
-	if err := r.workers(fleetSize, settings("200/s", l.burst, slots)...); err != nil {
-		return nil, err
-	}
 	if err := r.waitForCalls(ctx, n*2/5); err != nil {
 		return nil, err
 	}
-	r.processes[0].kill()
+	r.processes[0].Kill()
 	killed := time.Now()
 	if err := r.waitForCalls(ctx, n*95/100); err != nil {
 		return nil, err
@@ -113,17 +97,11 @@ func rateKill(ctx context.Context, b *suite) ([]figure, error) {
 
 func rate5(ctx context.Context, b *suite) ([]figure, error) {
 	l := limit{5, 5}
-	r, err := b.open(answering())
+	r, err := b.loaded(ctx, answering(), 5000, fleetSize, settings("5/s", l.burst, slots)...)
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
-	if err := r.bulk(ctx, r.client, 5000); err != nil {
-		return nil, err
-	}
-	if err := r.workers(fleetSize, settings("5/s", l.burst, slots)...); err != nil {
-		return nil, err
-	}
 	if err := r.waitForCalls(ctx, 1); err != nil {
 		return nil, err
 	}
@@ -137,17 +115,11 @@ func rate5(ctx context.Context, b *suite) ([]figure, error) {
 
 func rate1m(ctx context.Context, b *suite) ([]figure, error) {
 	l := limit{1.0 / 60, 2}
-	r, err := b.open(answering())
+	r, err := b.loaded(ctx, answering(), 1000, fleetSize, settings("1/m", l.burst, slots)...)
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
-	if err := r.bulk(ctx, r.client, 1000); err != nil {
-		return nil, err
-	}
-	if err := r.workers(fleetSize, settings("1/m", l.burst, slots)...); err != nil {
-		return nil, err
-	}
 	minutes := pick(b, 1, 1, 5)
 	// A bucket starts empty, and bulk requests leave a token for interactive ones.
 	if err := r.sleep(ctx, time.Duration(minutes+1)*time.Minute+10*time.Second); err != nil {

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/child"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/stall"
@@ -28,17 +31,17 @@ type rig struct {
 	client    *tasks.Client
 	upstream  *upstream
 	stall     *stall.Watch
-	processes []*process
+	processes []*child.Process
 	dir       string
 	accepted  int
 	signedUp  int
 	outcomes  outcomes
-	last      string // start of the unread results
+	unread    string // start of the unread results
 }
 
 // open starts Redis and the upstream. The caller calls close.
 func (b *suite) open(cfg simulator.Config) (_ *rig, err error) {
-	r := &rig{suite: b, last: "-", stall: stall.New()}
+	r := &rig{suite: b, unread: "-", stall: stall.New()}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -61,7 +64,7 @@ func (b *suite) open(cfg simulator.Config) (_ *rig, err error) {
 // close stops everything that the rig started.
 func (r *rig) close() {
 	for _, p := range r.processes {
-		p.kill()
+		p.Kill()
 	}
 	r.stall.Close()
 	if r.rdb != nil {
@@ -75,6 +78,47 @@ func (r *rig) close() {
 	}
 	_ = os.RemoveAll(r.dir)
 }
+
+// loaded opens a rig with n waiting requests and a number of workers with the given
+// settings. The caller calls close.
+func (b *suite) loaded(ctx context.Context, cfg simulator.Config, n, workers int, settings ...string) (*rig, error) {
+	r, err := b.open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err = r.bulk(ctx, r.client, n); err == nil {
+		err = r.workers(workers, settings...)
+	}
+	if err != nil {
+		r.close()
+	}
+	return r, err
+}
+
+// run starts a program with only the given settings in its environment.
+func (r *rig) run(program string, settings []string, args ...string) error {
+	p, err := child.Start(filepath.Join(r.dir, fmt.Sprintf("%d.log", len(r.processes))), settings, program, args...)
+	if err == nil {
+		r.processes = append(r.processes, p)
+	}
+	return err
+}
+
+// last returns the process that was started last.
+func (r *rig) last() *child.Process { return r.processes[len(r.processes)-1] }
+
+// alive returns an error if a process has ended unexpectedly.
+func (r *rig) alive() error {
+	for _, p := range r.processes {
+		if p.State() != nil && !p.Sent(syscall.SIGTERM, syscall.SIGKILL) {
+			return fmt.Errorf("a process ended unexpectedly (%s); %s", p.State(), p.Tail())
+		}
+	}
+	return nil
+}
+
+// cpuOf returns the processor time of a process that has ended.
+func cpuOf(p *child.Process) time.Duration { return p.State().UserTime() + p.State().SystemTime() }
 
 // workers starts n workers with the given settings and those of the rig.
 func (r *rig) workers(n int, settings ...string) error {
@@ -136,12 +180,12 @@ type outcomes struct {
 func (r *rig) countEvents(ctx context.Context) (outcomes, error) {
 	const page = 5000
 	for {
-		entries, err := r.rdb.XRangeN(ctx, results, r.last, "+", page).Result()
+		entries, err := r.rdb.XRangeN(ctx, results, r.unread, "+", page).Result()
 		if err != nil {
 			return r.outcomes, fmt.Errorf("read the results stream: %w", err)
 		}
 		for _, e := range entries {
-			r.last = "(" + e.ID
+			r.unread = "(" + e.ID
 			switch e.Values["type"] {
 			case "link.created":
 				r.outcomes.created++
@@ -181,7 +225,7 @@ func (r *rig) stuck(what string, why error) error {
 	if errors.Is(why, context.Canceled) || len(r.processes) == 0 {
 		return err
 	}
-	return fmt.Errorf("%w; the end of a process' log:\n%s", err, r.processes[len(r.processes)-1].tail())
+	return fmt.Errorf("%w; %s", err, r.last().Tail())
 }
 
 // sleep waits, and fails if a process ends unexpectedly.
@@ -207,6 +251,17 @@ func (r *rig) waitForEnds(ctx context.Context) error {
 		return err != nil || r.outcomes.created+r.outcomes.failed >= r.accepted
 	}
 	return errors.Join(r.waitUntil(ctx, fmt.Sprintf("%d requests have ended", r.accepted), recorded), err)
+}
+
+// drained waits until all accepted requests have ended. It returns the times of the calls, and
+// the part in which the rate was steady.
+func (r *rig) drained(ctx context.Context) (at []time.Time, from, to time.Time, err error) {
+	if err = r.waitForEnds(ctx); err != nil {
+		return nil, from, to, err
+	}
+	at = times(r.upstream.calls())
+	from, to, err = steady(at, 3*time.Second)
+	return at, from, to, err
 }
 
 // promiseFigures returns the figures of every scenario: no failed request, and no window over

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -65,8 +64,8 @@ func TestRig_StopsEveryProcessWhenClosed(t *testing.T) {
 	}
 	r.close()
 	for _, p := range r.processes {
-		if err := p.cmd.Process.Signal(syscall.Signal(0)); err == nil {
-			t.Errorf("process %d is still running", p.cmd.Process.Pid)
+		if p.State() == nil {
+			t.Errorf("process %d is still running", p.PID())
 		}
 	}
 }

@@ -12,25 +12,19 @@ const rollingProcesses = 3
 // started when it has ended.
 func rolling(ctx context.Context, b *suite) ([]figure, error) {
 	l, pause := limit{100, 5}, pick(b, 8*time.Second, 15*time.Second, time.Minute)
-	r, err := b.open(answering())
+	settings := []string{"FACEKI_RATE=100/s", "FACEKI_BURST=5"}
+	r, err := b.loaded(ctx, answering(), int(l.perSecond*(rollingProcesses+1)*pause.Seconds()), rollingProcesses, settings...)
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
-	settings := []string{"FACEKI_RATE=100/s", "FACEKI_BURST=5"}
-	if err := r.bulk(ctx, r.client, int(l.perSecond*(rollingProcesses+1)*pause.Seconds())); err != nil {
-		return nil, err
-	}
-	if err := r.workers(rollingProcesses, settings...); err != nil {
-		return nil, err
-	}
 	var slowest time.Duration
 	for i := range rollingProcesses {
 		if err := r.sleep(ctx, pause); err != nil {
 			return nil, err
 		}
 		began := time.Now()
-		if _, _, err := r.processes[i].stop(time.Minute); err != nil {
+		if err := r.processes[i].Stop(time.Minute); err != nil {
 			return nil, err
 		}
 		slowest = max(slowest, time.Since(began))
@@ -38,11 +32,7 @@ func rolling(ctx context.Context, b *suite) ([]figure, error) {
 			return nil, err
 		}
 	}
-	if err := r.waitForEnds(ctx); err != nil {
-		return nil, err
-	}
-	at := times(r.upstream.calls())
-	from, to, err := steady(at, 3*time.Second)
+	at, from, to, err := r.drained(ctx)
 	if err != nil {
 		return nil, err
 	}

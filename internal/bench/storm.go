@@ -54,24 +54,16 @@ func storm(ctx context.Context, b *suite, omitRetryAfter bool) ([]figure, error)
 	return r.stormFigures(ctx, l)
 }
 
-// busy returns a rig with a fleet at 200/s and a backlog that outlasts the scenario.
-func (b *suite) busy(ctx context.Context, cfg simulator.Config) (_ *rig, err error) {
-	r, err := b.open(cfg)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
+// busy returns a rig with a fleet at 200/s and a backlog that outlasts the scenario. The
+// caller calls close.
+func (b *suite) busy(ctx context.Context, cfg simulator.Config) (*rig, error) {
+	r, err := b.loaded(ctx, cfg, pick(b, 20_000, 50_000, 100_000), fleetSize, settings("200/s", 5, slots)...)
+	if err == nil {
+		if err = r.waitForCalls(ctx, 10); err != nil {
 			r.close()
 		}
-	}()
-	if err := r.bulk(ctx, r.client, pick(b, 20_000, 50_000, 100_000)); err != nil {
-		return nil, err
 	}
-	if err := r.workers(fleetSize, settings("200/s", 5, slots)...); err != nil {
-		return nil, err
-	}
-	return r, r.waitForCalls(ctx, 10)
+	return r, err
 }
 
 func (r *rig) stormFigures(ctx context.Context, l limit) ([]figure, error) {

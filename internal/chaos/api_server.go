@@ -8,14 +8,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/child"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -44,25 +43,15 @@ func openAPIServer(ctx context.Context, program, dir string, settings []string) 
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	f := &apiServer{program: program, dir: dir, settings: append([]string{"KYCLINK_LISTEN=" + addr}, settings...),
 		http: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
-	if f.key, err = f.newKey(ctx); err != nil {
+	key, err := child.Output(ctx, f.settings, program, "keys", "create", "--scope", "enqueue,read", "--name", "chaos")
+	if err != nil {
 		return nil, err
 	}
+	f.key = strings.TrimSpace(key)
 	if f.proxy, err = newProxy("serve", addr); err != nil {
 		return nil, err
 	}
 	return f, f.start()
-}
-
-func (f *apiServer) newKey(ctx context.Context) (string, error) {
-	cmd := exec.CommandContext(ctx, f.program, "keys", "create", "--scope", "enqueue,read", "--name", "chaos") //nolint:gosec // the program under test
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, f.settings...)
-	var problem bytes.Buffer
-	cmd.Stderr = &problem
-	key, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("create an API key: %w: %s", err, &problem)
-	}
-	return strings.TrimSpace(string(key)), nil
 }
 
 func (f *apiServer) start() error {
@@ -82,7 +71,7 @@ func (f *apiServer) start() error {
 }
 
 func (f *apiServer) watch(p *process) {
-	<-p.exited
+	<-p.Exited
 	f.addProblem(p.problem())
 	time.Sleep(restartDelay) //nolint:forbidigo // as a process supervisor does
 	if err := f.start(); err != nil {
@@ -101,7 +90,7 @@ func (f *apiServer) addProblem(problem string) {
 func (f *apiServer) signal(s syscall.Signal) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.process.signal(s)
+	f.process.Signal(s)
 }
 
 // upgrade restarts the server with another program.
@@ -147,9 +136,9 @@ func (f *apiServer) kinds() []kind {
 			f.mu.Lock()
 			p := f.process
 			f.mu.Unlock()
-			p.signal(syscall.SIGSTOP)
+			p.Signal(syscall.SIGSTOP)
 			o.wait()
-			p.signal(syscall.SIGCONT)
+			p.Signal(syscall.SIGCONT)
 			return nil
 		}},
 		{"serve-cut", net, moment, moment, func(ctx context.Context, _ injection) error { return f.proxy.disconnect(ctx) }},

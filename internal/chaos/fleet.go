@@ -68,13 +68,10 @@ func (f *fleet) start(index int, failpoint string, expected *process) (before *p
 
 // watch records how a worker ends, and replaces it.
 func (f *fleet) watch(index int, p *process) {
-	<-p.exited
+	<-p.Exited
 	at := time.Now()
 	problem := p.problem()
-	p.mu.Lock()
-	sudden := !p.stopped
-	p.mu.Unlock()
-	if sudden {
+	if !p.Sent(syscall.SIGTERM) {
 		f.recordCrash(at)
 	}
 	f.mu.Lock()
@@ -117,11 +114,11 @@ func (f *fleet) replace(index int, failpoint string) error {
 	if err != nil {
 		return err
 	}
-	old.signal(syscall.SIGCONT)
-	old.signal(syscall.SIGTERM)
+	old.Signal(syscall.SIGCONT)
+	old.Signal(syscall.SIGTERM)
 	f.watching.Go(func() {
 		select {
-		case <-old.exited:
+		case <-old.Exited:
 		case <-time.After(stopTimeout):
 			problem := old.stop(0)
 			f.mu.Lock()
@@ -155,7 +152,7 @@ func (f *fleet) upgradeOthers() error {
 func (f *fleet) restore() error {
 	for i := range f.members {
 		p := f.at(i)
-		p.signal(syscall.SIGCONT)
+		p.Signal(syscall.SIGCONT)
 		if p.armed {
 			if err := f.replace(i, ""); err != nil {
 				return err
@@ -231,15 +228,15 @@ func (f *fleet) kinds(long bool) []kind {
 }
 
 func (f *fleet) kill(_ context.Context, o injection) error {
-	f.at(o.pick(1 << 16)).signal(syscall.SIGKILL)
+	f.at(o.pick(1 << 16)).Signal(syscall.SIGKILL)
 	return nil
 }
 
 func (f *fleet) freeze(_ context.Context, o injection) error {
 	p := f.at(o.pick(1 << 16))
-	p.signal(syscall.SIGSTOP)
+	p.Signal(syscall.SIGSTOP)
 	o.wait()
-	p.signal(syscall.SIGCONT)
+	p.Signal(syscall.SIGCONT)
 	return nil
 }
 

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"time"
 
@@ -18,9 +18,7 @@ const callbackSecret = "whsec_Y2hhb3MgY2FsbGJhY2sgc2VjcmV0IDNmOWQyYzcx"
 
 // receiver receives callbacks and can fail in several ways.
 type receiver struct {
-	addr   string
-	server *http.Server
-	ended  sync.WaitGroup
+	server *httptest.Server
 
 	mu        sync.Mutex
 	fault     string               // as in [receiver.answer]; "": none
@@ -29,20 +27,15 @@ type receiver struct {
 	problems  []string
 }
 
-func openReceiver() (*receiver, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("start the callback receiver: %w", err)
-	}
-	r := &receiver{addr: l.Addr().String(), received: map[string]time.Time{}, recovered: make(chan struct{})}
-	r.server = &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
-	r.ended.Go(func() { _ = r.server.Serve(l) }) // always returns an error after Close
-	return r, nil
+func openReceiver() *receiver {
+	r := &receiver{received: map[string]time.Time{}, recovered: make(chan struct{})}
+	r.server = httptest.NewServer(r)
+	return r
 }
 
 const callbackPath = "/hooks/chaos"
 
-func (r *receiver) url() string { return "http://" + r.addr + callbackPath }
+func (r *receiver) url() string { return r.server.URL + callbackPath }
 
 // settings returns the environment variables that permit callbacks to the receiver.
 func (r *receiver) settings() []string {
@@ -142,8 +135,7 @@ func (r *receiver) kinds() []kind {
 
 func (r *receiver) close() {
 	r.fail("")
-	_ = r.server.Close()
-	r.ended.Wait()
+	r.server.Close()
 }
 
 // checkCallbacks checks that every event of a request with a callback URL was received at

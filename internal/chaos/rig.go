@@ -75,17 +75,13 @@ func open(cfg config) (_ *rig, err error) {
 	r.closers = append(r.closers, r.store.close)
 	r.rdb = r.store.client(false)
 	r.closers = append(r.closers, func() { _ = r.rdb.Close() })
-	if r.receiver, err = openReceiver(); err != nil {
-		return nil, err
-	}
+	r.receiver = openReceiver()
 	r.closers = append(r.closers, r.receiver.close)
 	r.generator.callbackURL = r.receiver.url()
 	requested := func(id string) (call, bool) { return r.generator.call(id), r.journal.knows(id) }
-	if r.upstream, err = openUpstream(simulator.Config{Script: script(cfg.seed), ClientSecret: clientSecret}, requested); err != nil {
-		return nil, err
-	}
+	r.upstream = openUpstream(simulator.Config{Script: script(cfg.seed), ClientSecret: clientSecret}, requested)
 	r.closers = append(r.closers, r.upstream.close)
-	if r.proxy, err = newProxy("FaceKi", r.upstream.addr); err != nil {
+	if r.proxy, err = newProxy("FaceKi", r.upstream.server.Listener.Addr().String()); err != nil {
 		return nil, err
 	}
 	r.closers = append(r.closers, r.proxy.close)

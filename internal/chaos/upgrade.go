@@ -85,9 +85,9 @@ func (r *rig) startImport(program, batch string) (*bulkImport, error) {
 
 // endImport waits for an import, and records a problem if it has not succeeded.
 func (r *rig) endImport(b *bulkImport) {
-	<-b.process.exited
-	if code := b.process.cmd.ProcessState.ExitCode(); code != 0 {
-		r.journal.addProblem("an import ended with exit code %d:\n%s", code, b.process.tail())
+	<-b.process.Exited
+	if code := b.process.State().ExitCode(); code != 0 {
+		r.journal.addProblem("an import ended with exit code %d; %s", code, b.process.Tail())
 		return
 	}
 	for _, id := range b.ids {

@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 )
@@ -17,10 +16,8 @@ import (
 // upstream is a simulated FaceKi in this process that also checks the content of calls.
 type upstream struct {
 	*simulator.Simulator
-	addr      string
 	requested func(id string) (call, bool) // returns the expected call, if the id was requested
-	server    *http.Server
-	ended     sync.WaitGroup
+	server    *httptest.Server
 
 	mu       sync.Mutex
 	problems []string
@@ -35,17 +32,11 @@ type call struct {
 	WorkflowID       string `json:"workflowId"`
 }
 
-func openUpstream(cfg simulator.Config, requested func(string) (call, bool)) (*upstream, error) {
+func openUpstream(cfg simulator.Config, requested func(string) (call, bool)) *upstream {
 	cfg.KeepCalls = 2_000_000
 	u := &upstream{Simulator: simulator.New(cfg), requested: requested}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("start the simulator: %w", err)
-	}
-	u.addr = l.Addr().String()
-	u.server = &http.Server{Handler: u, ReadHeaderTimeout: 10 * time.Second}
-	u.ended.Go(func() { _ = u.server.Serve(l) }) // always returns an error after Close
-	return u, nil
+	u.server = httptest.NewServer(u)
+	return u
 }
 
 func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -89,6 +80,5 @@ func text(v any) string {
 
 func (u *upstream) close() {
 	u.Release()
-	_ = u.server.Close()
-	u.ended.Wait()
+	u.server.Close()
 }

@@ -59,7 +59,7 @@ func (r *rig) request(source string, n int) tasks.Request {
 		Metadata: json.RawMessage(fmt.Sprintf(`{"customer":"%d"}`, n)),
 	}
 	if n%3 == 0 {
-		req.CallbackURL = r.receiver.url()
+		req.CallbackURL = r.receiver.URL + "/hooks/soak"
 	}
 	r.book.request(req.ApplicationID, req.CallbackURL != "")
 	return req

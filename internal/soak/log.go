@@ -15,7 +15,7 @@ import (
 // many say that a call was not sent in time.
 func (r *rig) warnings() (found []string, late int, err error) {
 	for _, p := range r.processes {
-		log, err := os.Open(p.log)
+		log, err := os.Open(p.Log)
 		if err != nil {
 			return found, late, err
 		}

@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/child"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -22,12 +21,10 @@ const (
 
 // process is a `kyclink worker` or a `kyclink serve`.
 type process struct {
-	name     string // such as "worker 1"
-	ops      string // address of its health and metrics
-	log      string // path
-	cmd      *exec.Cmd
-	exited   chan struct{}
-	stopping atomic.Bool
+	*child.Process
+
+	name string // such as "worker 1"
+	ops  string // address of its health and metrics
 }
 
 // start starts a process and waits until it is ready. The run fails if it ends before
@@ -37,25 +34,17 @@ func (r *rig) start(ctx context.Context, name string, settings []string, args ..
 	if err != nil {
 		return err
 	}
-	log, err := os.Create(filepath.Join(r.cfg.dir, strings.ReplaceAll(name, " ", "-")+".log"))
-	if err != nil {
+	p := &process{name: name, ops: fmt.Sprint("127.0.0.1:", port)}
+	log := filepath.Join(r.cfg.dir, strings.ReplaceAll(name, " ", "-")+".log")
+	settings = slices.Concat(r.environment(), settings, []string{"KYCLINK_OPS_LISTEN=" + p.ops})
+	if p.Process, err = child.Start(log, settings, r.cfg.kyclink, args...); err != nil {
 		return err
 	}
-	defer func() { _ = log.Close() }()          // the process has its own
-	cmd := exec.Command(r.cfg.kyclink, args...) //nolint:noctx,gosec // ours; stopped by pid
-	p := &process{name: name, ops: fmt.Sprint("127.0.0.1:", port), log: log.Name(), cmd: cmd, exited: make(chan struct{})}
-	p.cmd.Env = append(r.environment(), append(settings, "KYCLINK_OPS_LISTEN="+p.ops)...)
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if err := p.cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", name, err)
-	}
-	go func() {
-		defer close(p.exited)
-		_ = p.cmd.Wait() // the state says how it ended
-		if !p.stopping.Load() {
-			r.fail(fmt.Errorf("%s ended unexpectedly (%s); the end of its log:\n%s", name, p.cmd.ProcessState, p.tail()))
+	r.watching.Go(func() {
+		if <-p.Exited; !p.Sent(syscall.SIGTERM) {
+			r.fail(fmt.Errorf("%s ended unexpectedly (%s); %s", name, p.State(), p.Tail()))
 		}
-	}()
+	})
 	r.processes = append(r.processes, p)
 	return p.awaitReady(ctx, r.http)
 }
@@ -89,26 +78,11 @@ func (p *process) awaitReady(ctx context.Context, client *http.Client) error {
 // stop stops the process gracefully, or kills it after a timeout. It describes an unexpected
 // end, and returns "" otherwise.
 func (p *process) stop() string {
-	p.stopping.Store(true)
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails if it has already exited
-	select {
-	case <-p.exited:
-	case <-time.After(stopTimeout):
-		_ = p.cmd.Process.Kill()
-		<-p.exited
-		return fmt.Sprintf("%s did not stop within %v of SIGTERM; the end of its log:\n%s", p.name, stopTimeout, p.tail())
+	if err := p.Stop(stopTimeout); err != nil {
+		return fmt.Sprintf("%s: %v", p.name, err)
 	}
-	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-		return fmt.Sprintf("%s ended with %s after SIGTERM; the end of its log:\n%s", p.name, p.cmd.ProcessState, p.tail())
+	if !p.State().Success() {
+		return fmt.Sprintf("%s ended with %s after SIGTERM; %s", p.name, p.State(), p.Tail())
 	}
 	return ""
-}
-
-func (p *process) tail() string {
-	const size = 2000
-	text, err := os.ReadFile(p.log)
-	if err != nil {
-		return err.Error()
-	}
-	return string(text[max(0, len(text)-size):])
 }

@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/child"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
@@ -33,9 +33,10 @@ type rig struct {
 	rdb       *redis.Client
 	upstream  *simulator.Simulator
 	faceki    string // address of the upstream
-	receiver  *receiver
+	receiver  *httptest.Server
 	book      *book
 	processes []*process
+	watching  sync.WaitGroup
 	api, key  string // address of the API, and a key for it
 	http      *http.Client
 	fail      func(error) // ends the run
@@ -69,10 +70,8 @@ func open(ctx context.Context, cfg config, fail func(error)) (_ *rig, err error)
 	r.closers = append(r.closers, r.server.Close)
 	r.rdb = redis.NewClient(&redis.Options{Addr: r.server.Addr})
 	r.closers = append(r.closers, func() { _ = r.rdb.Close() })
-	if r.receiver, err = openReceiver(r.book); err != nil {
-		return nil, err
-	}
-	r.closers = append(r.closers, r.receiver.close)
+	r.receiver = openReceiver(r.book)
+	r.closers = append(r.closers, r.receiver.Close)
 	r.upstream = simulator.New(simulator.Config{Script: working()})
 	base, stop, err := r.upstream.Start()
 	if err != nil {
@@ -92,12 +91,13 @@ func working() simulator.Script {
 // environment returns the variables of all processes and commands. Workers may call three
 // times as often as links are requested, so that they catch up after an outage.
 func (r *rig) environment() []string {
-	return slices.Concat([]string{
-		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + r.cfg.dir, "KYCLINK_REDIS_URL=" + r.server.URL,
+	return []string{
+		"TMPDIR=" + r.cfg.dir, "KYCLINK_REDIS_URL=" + r.server.URL,
 		"FACEKI_BASE_URL=" + r.faceki, fmt.Sprintf("FACEKI_RATE=%d/s", int(3*r.cfg.rate)+1), "FACEKI_BURST=10", "FACEKI_TIMEOUT=5s",
 		"KYCLINK_RETENTION=" + r.cfg.retention().String(), "KYCLINK_RESULTS_AGE=" + r.cfg.retention().String(),
+		"KYCLINK_CALLBACK_HOSTS=127.0.0.1", "KYCLINK_CALLBACK_ALLOW_CIDRS=127.0.0.0/8", "KYCLINK_CALLBACK_SECRET=" + callbackSecret,
 		"KYCLINK_LOG_FORMAT=json", "KYCLINK_LOG_LEVEL=warn",
-	}, r.receiver.settings())
+	}
 }
 
 func (r *rig) startProcesses(ctx context.Context) error {
@@ -123,13 +123,7 @@ func (r *rig) startProcesses(ctx context.Context) error {
 func (r *rig) command(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, r.cfg.kyclink, args...) //nolint:gosec // the program under test
-	cmd.Env = r.environment()
-	out, err := cmd.Output()
-	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
-		return "", fmt.Errorf("kyclink %s: %w: %s", args[0], err, failed.Stderr)
-	}
-	return string(out), err
+	return child.Output(ctx, r.environment(), r.cfg.kyclink, args...)
 }
 
 // stopProcesses stops all processes at once. It returns what was unexpected.
@@ -140,6 +134,7 @@ func (r *rig) stopProcesses() []string {
 		stopping.Go(func() { found[i] = p.stop() })
 	}
 	stopping.Wait()
+	r.watching.Wait()
 	return slices.DeleteFunc(found, func(text string) bool { return text == "" })
 }
 

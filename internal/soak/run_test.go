@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,7 +35,7 @@ func TestOpen_FailsTheRunIfAProcessEnds(t *testing.T) {
 	r, err := open(t.Context(), cfg, func(err error) { failed <- err })
 	fixture.Must(t, err)
 	defer r.close()
-	fixture.Must(t, r.processes[0].cmd.Process.Kill())
+	r.processes[0].Signal(syscall.SIGKILL)
 	select {
 	case err := <-failed:
 		if !strings.HasPrefix(err.Error(), "worker 1 ended unexpectedly (signal: killed)") {
