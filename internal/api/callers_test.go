@@ -20,7 +20,7 @@ func TestCaller_WithoutReadSeesOnlyItsOwnRequests(t *testing.T) {
 	s := newHarness(t)
 	s.startWorker(simulator.Script{}, 100)
 	const first = `{"application_id":"A-1","redirect_url":"https://shop.example/1","metadata":{"customer":"42"}}`
-	s.expect(s.send("POST", "/v1/links", first, "Prefer", "wait=30", "Authorization", "Bearer operate,enqueue"), http.StatusCreated, "")
+	s.settled(first, "Authorization", "Bearer operate,enqueue")
 	mine := decode[tasks.Link](t, s.expect(s.send("POST", "/v1/links", first, "Authorization", "Bearer operate,enqueue"), http.StatusOK, ""))
 	if mine.URL == "" || string(mine.Metadata) != `{"customer":"42"}` {
 		t.Errorf("the key's own link: got %+v, want its URL and metadata", mine)
@@ -57,7 +57,7 @@ func TestCaller_WithoutReadSeesOnlyItsOwnRequests(t *testing.T) {
 	}
 
 	// A key with the scope read may request the next generation.
-	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1","generation":2}`, "Prefer", "wait=30"), http.StatusCreated, "")
+	s.settled(`{"application_id":"A-1","generation":2}`)
 }
 
 func TestCancel_ReturnsNoMetadataToAKeyWithoutRead(t *testing.T) {

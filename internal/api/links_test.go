@@ -48,27 +48,28 @@ func TestLinks_PreferWaitReturnsTheOutcome(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)
 	sim := s.startWorker(simulator.Script{Rules: []simulator.Rule{{Match: "bad-*", Fault: simulator.Fault{Name: "code_5002"}}, {Match: "odd-*", Fault: simulator.Fault{Name: "no_url"}}}}, 1000)
-	made := s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "respond-async, WAIT=\"99\"; foo=bar"), http.StatusCreated, "")
-	if l := link(t, made); l.URL == "" || l.URL != sim.Application("A-1").Links[0].URL || made.Header.Get("Preference-Applied") != "wait=30" {
-		t.Errorf("got %+v with headers %v, want the simulator's URL and wait=30", l, made.Header)
+	first := s.send("POST", "/v1/links", `{"application_id":"A-0"}`, "Prefer", "respond-async, WAIT=\"99\"; foo=bar")
+	if got := first.Header.Get("Preference-Applied"); got != "wait=30" {
+		t.Errorf("the preference that was applied is %q, want wait=30", got)
+	}
+	made := s.settled(`{"application_id":"A-1"}`)
+	if made.URL == "" || made.URL != sim.Application("A-1").Links[0].URL {
+		t.Errorf("got %+v, want the simulator's URL", made)
 	}
 	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=5"), http.StatusOK, "")
 	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusOK, "")
-	failed := s.expect(s.send("POST", "/v1/links", `{"application_id":"bad-1"}`, "Prefer", "wait=30"), http.StatusOK, "")
-	if l := link(t, failed); l.Status != tasks.Failed || l.Reason != "invalid_request" {
+	if l := s.settled(`{"application_id":"bad-1"}`); l.Status != tasks.Failed || l.Reason != "invalid_request" {
 		t.Errorf("a request that FaceKi refuses: got %+v, want failed", l)
 	}
-	held := s.expect(s.send("POST", "/v1/links", `{"application_id":"odd-1"}`, "Prefer", "wait=30"), http.StatusAccepted, "")
-	if l := link(t, held); l.Status != tasks.Held {
+	if l := s.settled(`{"application_id":"odd-1"}`); l.Status != tasks.Held {
 		t.Errorf("an answer without a URL: got %+v, want held", l)
 	}
-	next := s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1","generation":2}`, "Prefer", "wait=30"), http.StatusCreated, "")
-	if l := link(t, next); l.Generation != 2 || l.URL == link(t, made).URL {
+	if l := s.settled(`{"application_id":"A-1","generation":2}`); l.Generation != 2 || l.URL == made.URL {
 		t.Errorf("the second generation: got %+v, want another URL", l)
 	}
 	old := s.expect(s.send("GET", "/v1/links/A-1?generation=1", ""), http.StatusOK, "")
-	if l := link(t, old); l.URL != link(t, made).URL {
-		t.Errorf("the first generation: got %+v, want URL %s", l, link(t, made).URL)
+	if l := link(t, old); l.URL != made.URL {
+		t.Errorf("the first generation: got %+v, want URL %s", l, made.URL)
 	}
 	s.expect(s.send("GET", "/v1/links/A-1?generation=3", ""), http.StatusNotFound, "not_found")
 }
@@ -150,7 +151,7 @@ func TestLinks_DeleteCancelsUnlessTheCallWasSent(t *testing.T) {
 		}
 	}
 	sim := s.startWorker(simulator.Script{Rules: []simulator.Rule{{Match: "slow-*", Fault: simulator.Fault{Name: "hang"}}}}, 1000)
-	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-2"}`, "Prefer", "wait=30"), http.StatusCreated, "")
+	s.settled(`{"application_id":"A-2"}`)
 	s.expect(s.send("DELETE", "/v1/links/A-2", ""), http.StatusConflict, "ended")
 	s.expect(s.send("POST", "/v1/links", `{"application_id":"slow-1"}`), http.StatusAccepted, "")
 	s.Eventually("the call of slow-1 is sent", func() bool { return sim.Application("slow-1").Calls > 0 })
@@ -162,14 +163,30 @@ func TestLinks_DeleteCancelsUnlessTheCallWasSent(t *testing.T) {
 	}
 }
 
-// sendUntilEnded requests a link and waits for it, once more whenever the wait is over: on
-// a slow machine the link may take longer.
-func (s *harness) sendUntilEnded(id string) tasks.Link {
-	for {
-		a := s.send("POST", "/v1/links", fmt.Sprintf(`{"application_id":%q}`, id), "Prefer", "wait=30")
-		if a.StatusCode != http.StatusAccepted {
-			return link(s, a)
+// settled sends a new request and waits until it has ended or is held. It waits once more
+// whenever the wait is over: on a slow machine the link may take longer.
+func (s *harness) settled(body string, headers ...string) tasks.Link {
+	s.Helper()
+	for first := true; ; first = false {
+		a := s.send("POST", "/v1/links", body, append(headers, "Prefer", "wait=30")...)
+		if a.StatusCode >= http.StatusBadRequest {
+			s.Fatalf("%s: got %d: %s", body, a.StatusCode, a.body)
 		}
+		l := link(s, a)
+		if l.Status == tasks.Queued || l.Status == tasks.Calling {
+			continue
+		}
+		want := http.StatusOK
+		switch {
+		case l.Status == tasks.Held:
+			want = http.StatusAccepted
+		case l.Status == tasks.Created && first:
+			want = http.StatusCreated
+		}
+		if a.StatusCode != want {
+			s.Errorf("%s: got %d with a request that is %s, want %d", body, a.StatusCode, l.Status, want)
+		}
+		return l
 	}
 }
 
@@ -178,10 +195,10 @@ func TestLinks_ManyWaitingClientsGetTheirOwnLinks(t *testing.T) {
 	s := newHarness(t)
 	sim := s.startWorker(simulator.Script{}, 2000)
 	var all sync.WaitGroup
-	for i := range 300 {
+	for i := range 100 {
 		all.Go(func() {
 			id := fmt.Sprintf("A-%d", i)
-			if l := s.sendUntilEnded(id); l.Status != tasks.Created || l.ApplicationID != id || l.URL != sim.Application(id).Links[0].URL {
+			if l := s.settled(fmt.Sprintf(`{"application_id":%q}`, id)); l.Status != tasks.Created || l.ApplicationID != id || l.URL != sim.Application(id).Links[0].URL {
 				t.Errorf("%s: got %+v, want its own link", id, l)
 			}
 		})
@@ -204,7 +221,7 @@ func TestLinks_RequestPromotesARowOfAPausedBatch(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
-			if l := s.sendUntilEnded(fmt.Sprintf("B-%d", 200+i)); l.Status != tasks.Created || l.Lane != tasks.Interactive || l.Batch != "spring" {
+			if l := s.settled(fmt.Sprintf(`{"application_id":%q}`, fmt.Sprintf("B-%d", 200+i))); l.Status != tasks.Created || l.Lane != tasks.Interactive || l.Batch != "spring" {
 				t.Errorf("B-%d: got %+v, want it created in the interactive lane", 200+i, l)
 			}
 		})

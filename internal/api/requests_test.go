@@ -56,7 +56,7 @@ func TestRetryAndDropLink_ApplyToHeldRequests(t *testing.T) {
 	s := newHarness(t)
 	sim := s.startWorker(simulator.Script{Rules: []simulator.Rule{{Match: "odd-*", Fault: simulator.Fault{Name: "no_url"}}}}, 1000)
 	for _, id := range []string{"odd-1", "odd-2"} {
-		s.expect(s.send("POST", "/v1/links", `{"application_id":"`+id+`","metadata":{"customer":"42"}}`, "Prefer", "wait=30"), http.StatusAccepted, "")
+		s.settled(`{"application_id":"` + id + `","metadata":{"customer":"42"}}`)
 	}
 	a := s.expect(s.send("POST", "/v1/links/odd-1/retry", "", "Authorization", "Bearer operate"), http.StatusAccepted, "")
 	if l := link(t, a); l.Metadata != nil || l.Status == tasks.Held {
@@ -104,7 +104,7 @@ func TestHistory_HasRunsGenerationsDeliveriesAndTheDiagnosis(t *testing.T) {
 	}
 	s.startWorker(simulator.Script{}, 1000)
 	s.Eventually("the link is created", func() bool { return history().Status == tasks.Created })
-	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1","generation":2}`, "Prefer", "wait=30"), http.StatusCreated, "")
+	s.settled(`{"application_id":"A-1","generation":2}`)
 	if h := history(); h.Generation != 2 || len(h.Generations) != 1 || h.URL == "" || h.Generations[0].URL == "" || h.Diagnosis != nil {
 		t.Errorf("got %+v, want two generations with their URLs", h)
 	}
