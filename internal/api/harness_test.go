@@ -193,7 +193,7 @@ func (s *harness) startWorker(script simulator.Script, perSecond int) *simulator
 		Account:   worker.Account{Name: s.Keys.Account, Simulated: true},
 		Defaults:  worker.Defaults{ExpiryMinutes: 60},
 		Calls:     worker.Calls{Concurrency: 64, Timeout: 10 * time.Second},
-		Telemetry: worker.Telemetry{Log: zaptest.NewLogger(s)},
+		Telemetry: worker.Telemetry{Log: zaptest.NewLogger(s, zaptest.Level(zap.InfoLevel))},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
