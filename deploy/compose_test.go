@@ -123,6 +123,19 @@ func TestCompose_SimulatorIsHealthy(t *testing.T) {
 	expectHealthy(t, s)
 }
 
+// A worker without its Redis cannot record the links of its calls in flight: when Redis is
+// replaced, what uses it is stopped first.
+func TestCompose_ProcessesStopBeforeTheirRedisIsReplaced(t *testing.T) {
+	t.Parallel()
+	p, err := project(t, dotEnv(), "try")
+	must(t, err)
+	for _, name := range []string{"worker", "serve", "simulated-worker"} {
+		if !p.Services[name].DependsOn["redis"].Restart {
+			t.Errorf("%s goes on without its Redis", name)
+		}
+	}
+}
+
 // expectHealthy runs the health check of a service's container with more variables.
 func expectHealthy(t *testing.T, s types.ServiceConfig, env ...string) {
 	t.Helper()
