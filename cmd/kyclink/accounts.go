@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -137,11 +136,14 @@ func (a *servedAccount) WriteError() error {
 // allReady returns for which accounts this process does not work, and why; nil if it works
 // for all.
 func allReady(all []*servedAccount) error {
-	var problems []error
+	var failed account.Failures
 	for _, a := range all {
 		if err := a.ready(); err != nil {
-			problems = append(problems, fmt.Errorf("account %s: %w", a.cfg.Account, err))
+			failed = append(failed, account.Failure{Account: a.cfg.Account, Err: err})
 		}
 	}
-	return errors.Join(problems...)
+	if len(failed) == 0 {
+		return nil
+	}
+	return failed
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/storage"
@@ -235,6 +236,21 @@ func TestAccounts_AreServedBesideOneThatCannotBeJoined(t *testing.T) {
 	w.signal(syscall.SIGTERM)
 	if code := w.exit(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// If no account works for the same reason, the health says so once.
+func TestAllReady_SaysOnceWhatHappenedToManyAccounts(t *testing.T) {
+	t.Parallel()
+	all := make([]*servedAccount, 200)
+	for i := range all {
+		all[i] = &servedAccount{engine: &engine{cfg: config.Config{Account: fmt.Sprintf("shop-%d", i)}}}
+	}
+	if err := allReady(all); err == nil || !strings.HasPrefix(err.Error(), "200 accounts (shop-0, shop-1, shop-2, …): ") || strings.Count(err.Error(), "joined") != 1 {
+		t.Errorf("got %.500v", err)
+	}
+	if err := allReady(nil); err != nil {
+		t.Errorf("got %v of no accounts", err)
 	}
 }
 

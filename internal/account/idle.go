@@ -151,7 +151,7 @@ func (w *Watch) Run(ctx context.Context) {
 		}
 		pause := lookPause
 		if failed := w.look(ctx, waiting, &each); len(failed) > 0 && ctx.Err() == nil {
-			w.limited.Warn("looking for work of idle accounts failed; retrying", zap.Error(errors.Join(failed...)))
+			w.limited.Warn("looking for work of idle accounts failed; retrying", zap.Error(failed))
 			if len(failed) >= len(waiting) { // presumably Redis is unreachable
 				pause = time.Second
 			}
@@ -166,10 +166,17 @@ func (w *Watch) Run(ctx context.Context) {
 
 // look wakes those of the accounts that have work. It returns an error for each account that it
 // could not look at; the others must not notice.
-func (w *Watch) look(ctx context.Context, waiting []*waiter, each *time.Time) (failed []error) {
+func (w *Watch) look(ctx context.Context, waiting []*waiter, each *time.Time) (failed Failures) {
 	once, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	if w.someHasWork(once, waiting) || time.Since(*each) >= eachPause {
+	some, err := w.someHasWork(once, waiting)
+	if err != nil {
+		for _, one := range waiting {
+			failed = append(failed, one.failed(err))
+		}
+		return failed
+	}
+	if some || time.Since(*each) >= eachPause {
 		*each = time.Now()
 		failed = w.each(once, waiting)
 	}
@@ -194,25 +201,30 @@ func (w *Watch) look(ctx context.Context, waiting []*waiter, each *time.Time) (f
 
 // someHasWork reports whether an account has work, by one command for many of them. In a
 // cluster, and if Redis refuses the command because of one of the accounts, it does not know.
-func (w *Watch) someHasWork(ctx context.Context, waiting []*waiter) bool {
+// It returns an error if Redis does not answer.
+func (w *Watch) someHasWork(ctx context.Context, waiting []*waiter) (bool, error) {
 	if _, cluster := w.rdb.(*redis.ClusterClient); cluster {
-		return false
+		return false, nil
 	}
 	for some := range slices.Chunk(waiting, mostLooked) {
 		var keys []string
 		for _, one := range some {
 			keys = append(keys, one.keys...)
 		}
-		if n, err := w.rdb.Exists(ctx, keys...).Result(); err == nil && n > 0 {
-			return true
+		n, err := w.rdb.Exists(ctx, keys...).Result()
+		if _, answered := errors.AsType[redis.Error](err); err != nil && !answered {
+			return false, err
+		}
+		if n > 0 {
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
 
 // each wakes the accounts that have work, or entries in their intake streams. It returns an
 // error for each account that it could not look at.
-func (w *Watch) each(ctx context.Context, waiting []*waiter) (failed []error) {
+func (w *Watch) each(ctx context.Context, waiting []*waiter) (failed Failures) {
 	signs, entries := make([]*redis.IntCmd, len(waiting)), make([]*redis.IntCmd, len(waiting))
 	_, _ = w.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error { // each command has its error
 		for i, one := range waiting {
@@ -232,9 +244,7 @@ func (w *Watch) each(ctx context.Context, waiting []*waiter) (failed []error) {
 	return failed
 }
 
-func (one *waiter) failed(err error) error {
-	return fmt.Errorf("account %s: %w", one.rest.keys.Account, err)
-}
+func (one *waiter) failed(err error) Failure { return Failure{one.rest.keys.Account, err} }
 
 // wake ends the wait of an account. Only the goroutine of the watch calls it.
 func (one *waiter) wake() {
