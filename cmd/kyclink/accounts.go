@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,11 +27,7 @@ const retryAccount = 15 * time.Second
 // serveAccounts runs a worker for each account until ctx is done. l, which may be nil, is the
 // listener for health and metrics.
 func serveAccounts(ctx context.Context, accounts []config.Config, log *zap.Logger, l net.Listener) error {
-	for _, cfg := range accounts {
-		if cfg.Exposed {
-			log.Warn("every user of this host can read the secrets in the file of an account; run chmod o-r", zap.String("file", cfg.File))
-		}
-	}
+	warnOfFiles(accounts, log)
 	process := &engine{cfg: accounts[0], log: log}
 	process.cfg.Account = "" // what it opens is for all accounts
 	defer process.close()
@@ -57,6 +54,39 @@ func serveAccounts(ctx context.Context, accounts []config.Config, log *zap.Logge
 	}
 	running.Wait()
 	return nil
+}
+
+// mostFiles is the number of files that a warning names.
+const mostFiles = 10
+
+// warnOfFiles warns of files that are valid, but probably not meant so.
+func warnOfFiles(accounts []config.Config, log *zap.Logger) {
+	for _, cfg := range accounts {
+		if cfg.Exposed {
+			log.Warn("every user of this host can read the secrets in the file of an account; run chmod o-r", zap.String("file", cfg.File))
+		}
+	}
+	for _, group := range sameClient(accounts) {
+		var files []string
+		for _, cfg := range group[:min(len(group), mostFiles)] {
+			files = append(files, cfg.File)
+		}
+		log.Warn("accounts have the same FaceKi client, and each may use up its limit: give each a FACEKI_CLIENT_ID of its own, or divide the limit among them with FACEKI_RATE and FACEKI_BURST",
+			zap.Int("accounts", len(group)), zap.Strings("files", files))
+	}
+}
+
+// sameClient returns the groups of accounts that share their FaceKi client.
+func sameClient(accounts []config.Config) (groups [][]config.Config) {
+	for _, cfg := range accounts {
+		i := slices.IndexFunc(groups, func(g []config.Config) bool { return cfg.SharesClient(g[0]) })
+		if i < 0 {
+			i = len(groups)
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], cfg)
+	}
+	return slices.DeleteFunc(groups, func(g []config.Config) bool { return len(g) == 1 })
 }
 
 // servedAccount is one of the accounts of a process.

@@ -254,6 +254,33 @@ func TestAllReady_SaysOnceWhatHappenedToManyAccounts(t *testing.T) {
 	}
 }
 
+// FaceKi limits accounts with the same client together: the start warns of them, without
+// their secret, and joins them.
+func TestAccounts_WarnOfTheSameClient(t *testing.T) {
+	t.Parallel()
+	server := newRedis(t)
+	dir := t.TempDir()
+	for name, client := range map[string]string{"bank": "shared", "post": "own", "shop": "shared"} {
+		content := fmt.Sprintf("FACEKI_CLIENT_ID=%s\nFACEKI_CLIENT_SECRET=hush-hush\nFACEKI_BASE_URL=http://127.0.0.1:1\n", client)
+		fixture.Must(t, os.WriteFile(filepath.Join(dir, name+".env"), []byte(content), 0o600))
+	}
+	w := start(t, []string{"KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_ACCOUNTS=" + dir}, "worker")
+	url := w.opsURL()
+	fixture.Eventually(t, "it is ready", func() bool { code, _ := look(t, url+"/readyz"); return code == http.StatusOK })
+	var warnings []string
+	for line := range strings.Lines(w.stderr.String()) {
+		if strings.Contains(line, "same FaceKi client") {
+			warnings = append(warnings, line)
+		}
+	}
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "bank.env") || !strings.Contains(warnings[0], "shop.env") || strings.Contains(warnings[0], "post.env") {
+		t.Errorf("the warnings are %q, want one that names bank.env and shop.env", warnings)
+	}
+	if strings.Contains(w.stderr.String(), "hush") {
+		t.Error("the log has the secret")
+	}
+}
+
 // Wrong settings in one file end the start, before any account is joined.
 func TestAccounts_NoneIsServedWithWrongSettings(t *testing.T) {
 	t.Parallel()

@@ -51,6 +51,13 @@ func LoadAccounts(environ []string, needs Needs) ([]Config, error) {
 	return all, nil
 }
 
+// SharesClient reports whether the account has its FaceKi client in common with another: FaceKi
+// limits both together, and kyclink each by itself. Simulated accounts have no limit.
+func (c Config) SharesClient(with Config) bool {
+	baseURL := func(c Config) string { return strings.TrimRight(c.FaceKi.BaseURL, "/") }
+	return !c.FaceKi.Simulated && !with.FaceKi.Simulated && c.FaceKi.ClientID == with.FaceKi.ClientID && baseURL(c) == baseURL(with)
+}
+
 // load loads the settings of the account. It adds problems to those of the process.
 func (f *accountFile) load(env *environment, environ []string, needs Needs) (c Config, ok bool) {
 	if f.read(); len(f.problems) > 0 {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
@@ -140,6 +141,32 @@ func TestLoadAccounts_ReportsExposedSecrets(t *testing.T) {
 	for _, c := range all {
 		if want := c.Account == "bank"; c.Exposed != want {
 			t.Errorf("the file of %s is exposed: %v, want %v", c.Account, c.Exposed, want)
+		}
+	}
+}
+
+// The secret does not matter, since that of a client may be replaced in one file first, nor
+// does another spelling of the base URL.
+func TestSharesClient_OfAccountsThatFaceKiLimitsTogether(t *testing.T) {
+	t.Parallel()
+	of := func(id, baseURL string, simulated bool) config.Config {
+		return config.Config{FaceKi: faceki.Config{ClientID: id, BaseURL: baseURL, Simulated: simulated}}
+	}
+	const api, other = "https://sdk.faceki.com", "https://other.example"
+	for name, tt := range map[string]struct {
+		a, b config.Config
+		want bool
+	}{
+		"the same":              {of("id", api, false), of("id", api, false), true},
+		"with a slash":          {of("id", api, false), of("id", api+"/", false), true},
+		"another client":        {of("id", api, false), of("id-2", api, false), false},
+		"another API":           {of("id", api, false), of("id", other, false), false},
+		"simulated":             {of("id", other, true), of("id", other, true), false},
+		"one of them simulated": {of("id", other, false), of("id", other, true), false},
+	} {
+		tt.a.FaceKi.ClientSecret, tt.b.FaceKi.ClientSecret = "new", "old"
+		if got := tt.a.SharesClient(tt.b); got != tt.want || tt.b.SharesClient(tt.a) != got {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
 	}
 }
