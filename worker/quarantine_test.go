@@ -137,6 +137,20 @@ func TestFeeder_LeavesANewerRowToANewerWorker(t *testing.T) {
 	h.created("row-1")
 }
 
+// A newer worker feeds such a row also beside an older one that leads.
+func TestFeeder_FeedsANewerRowBesideAnOlderLeader(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, simulator.Script{})
+	h.batch("row", 1)
+	key := h.Keys.Record("row-0")
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "9").Err())
+	h.feeds(nil) // the older worker
+	h.Eventually("the row waits for a newer worker", func() bool { return h.Redis.SCard(t.Context(), h.Keys.Newer()).Val() == 1 })
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "n").Err())
+	h.start(h.book(), h.faceki)
+	h.created("row-0")
+}
+
 func TestQuarantine_EndsAnUndecodableRequest(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})

@@ -76,6 +76,36 @@ func TestFeed_FeedsARowOfANewerVersionOnceItIsReadable(t *testing.T) {
 	}
 }
 
+// The leader cannot read a row. A process that can leads from then on: the other one would
+// skip the row again.
+func TestRequeueNewer_TakesTheLead(t *testing.T) {
+	h := newHarness(t)
+	h.Import("spring", ledgertest.Rows(1, 1))
+	key := h.Keys.Record("R-1")
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "9").Err())
+	h.Feed()
+	newer := h.AnotherWorker()
+	requeued := func(want int) {
+		t.Helper()
+		if n, err := newer.Requests.RequeueNewer(t.Context()); n != want || err != nil {
+			t.Errorf("%d records have become readable, %v; want %d", n, err, want)
+		}
+	}
+	requeued(0)
+	if h.FeedUpTo(newer, 10).Leads {
+		t.Error("a process leads that could not read the row either")
+	}
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "n").Err())
+	requeued(1)
+	if fed := h.FeedUpTo(newer, 10); !fed.Leads || len(fed.Refs) != 1 {
+		t.Errorf("the process that can read the row feeds %+v", fed)
+	}
+	if h.FeedUpTo(h.Stores, 10).Leads {
+		t.Error("the earlier leader still leads")
+	}
+	requeued(0)
+}
+
 // Each running batch gets its share of the room in the lane, whatever its size.
 func TestFeed_SharesTheRoomAmongBatches(t *testing.T) {
 	h := newHarness(t)

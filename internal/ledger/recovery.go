@@ -27,6 +27,9 @@ const (
 	recoveryPage      = 200 // requests of one script, which must not block Redis for long
 	expiredPage       = 100 // the same for whole records
 	expireConcurrency = 16
+	// takenLease is how long a process leads after [Ledger.RequeueNewer]: until its feeder,
+	// which follows once a second, feeds.
+	takenLease = 3 * time.Second
 )
 
 // Overdue returns turns of a lane that are overdue by a duration without being taken. The
@@ -133,9 +136,11 @@ func (l *Ledger) expireDue(ctx context.Context, id string, raw []byte) (request.
 }
 
 // RequeueNewer requeues bulk requests whose records an older version could not read, and
-// returns their number.
+// returns their number. If there are any, this process becomes the leader that feeds.
 func (l *Ledger) RequeueNewer(ctx context.Context) (int, error) {
-	n, err := requeueNewerScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"max": recoveryPage}).Int()
+	n, err := requeueNewerScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"process": l.member.Process(), "lease": takenLease.Milliseconds(), "max": recoveryPage,
+	}).Int()
 	if err != nil {
 		return 0, fmt.Errorf("find records of a newer version: %w", err)
 	}

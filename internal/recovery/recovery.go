@@ -87,13 +87,13 @@ type Config struct {
 	Meter        Meter
 }
 
-// Recovery repairs. The leader runs it; two at a time do no harm.
+// Recovery repairs. The leader does almost all of it; two at a time do no harm.
 type Recovery struct {
 	leads    func() bool
 	pause    time.Duration
 	steps    []step
-	orphans  *orphans
-	batches  *batches
+	follow   step   // of a process that does not lead
+	forget   func() // what a process that does not lead must not remember
 	counters Counters
 	meter    Meter
 	log      logs
@@ -121,21 +121,26 @@ func New(cfg Config) *Recovery {
 	turns := &turns{turns: cfg.Turns, queues: lanes, bundles: bundles, enqueue: cfg.Enqueue, overdue: cfg.OverdueAfter}
 	r := &Recovery{
 		leads: cfg.Leads, pause: cfg.Pause, counters: cfg.Counters, meter: cfg.Meter, log: logs{cfg.Log, cfg.Limited},
-		orphans: &orphans{handlers: cfg.Handlers, requeuer: requeuer, queues: all, knownFor: cfg.KnownFor, unclaimed: cfg.Unclaimed},
-		batches: &batches{batches: cfg.Batches},
+	}
+	orphans := &orphans{handlers: cfg.Handlers, requeuer: requeuer, queues: all, knownFor: cfg.KnownFor, unclaimed: cfg.Unclaimed}
+	batches := &batches{batches: cfg.Batches}
+	r.forget = func() {
+		orphans.forget()
+		batches.forget()
 	}
 	for _, q := range all {
 		r.steps = append(r.steps, func(ctx context.Context, counts Counts) error { return requeuer.archived(ctx, q, counts) })
 	}
-	r.steps = append(r.steps, r.orphans.requeue, turns.lost)
+	r.steps = append(r.steps, orphans.requeue, turns.lost)
 	for _, q := range lanes {
 		r.steps = append(r.steps, func(ctx context.Context, counts Counts) error { return turns.overdueOf(ctx, q, counts) })
 	}
 	requests, upkeep := &requests{requests: cfg.Requests}, &upkeep{upkeep: cfg.Upkeep, pause: cfg.Pause}
 	stream := &stream{results: cfg.Results, warnings: warnings{logger: cfg.Log, now: time.Now}}
+	r.follow = requests.feedReadable // the leader may be of an older version
 	r.steps = append(r.steps,
 		(&deliveries{deliveries: cfg.Deliveries, queue: callbacks, enqueue: cfg.EnqueueDelivery, stalledAfter: cfg.StalledAfter}).enqueueStalled,
-		requests.expire, r.batches.finishCancelling, requests.feedReadable,
+		requests.expire, batches.finishCancelling, requests.feedReadable,
 		stream.trim, upkeep.retire, upkeep.index, upkeep.dropEmpty,
 	)
 	return r
@@ -159,13 +164,13 @@ func (r *Recovery) Run(ctx context.Context) {
 			return
 		case <-time.After(r.pause):
 		}
+		steps := r.steps
 		if !r.leads() {
-			r.orphans.forget()
-			r.batches.forget()
-			continue
+			r.forget()
+			steps = []step{r.follow}
 		}
 		once, cancel := context.WithTimeout(ctx, passTimeout)
-		counts, err := r.Pass(once)
+		counts, err := r.examine(once, steps)
 		cancel()
 		if n := counts[Orphaned]; n > 0 {
 			r.log.repaired.Info("recovered requests of dead worker", zap.Int("count", n))
@@ -181,10 +186,12 @@ func (r *Recovery) Run(ctx context.Context) {
 
 // Pass examines everything once and counts what it repaired. An error of one step does
 // not stop the others.
-func (r *Recovery) Pass(ctx context.Context) (Counts, error) {
+func (r *Recovery) Pass(ctx context.Context) (Counts, error) { return r.examine(ctx, r.steps) }
+
+func (r *Recovery) examine(ctx context.Context, steps []step) (Counts, error) {
 	counts := Counts{}
 	var all []error
-	for _, step := range r.steps {
+	for _, step := range steps {
 		all = append(all, step(ctx, counts))
 	}
 	for kind, n := range counts {

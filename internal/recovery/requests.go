@@ -9,7 +9,7 @@ import (
 type Requests interface {
 	// ExpireDue ends waiting requests whose not_after has passed, page by page.
 	ExpireDue(ctx context.Context, page string) (ended int, next string, err error)
-	// RequeueNewer lets requests be fed that an older version could not decode.
+	// RequeueNewer lets requests be fed that an older version could not decode, by this process.
 	RequeueNewer(ctx context.Context) (int, error)
 }
 
@@ -28,9 +28,14 @@ func (r *requests) expire(ctx context.Context, counts Counts) error {
 }
 
 func (r *requests) feedReadable(ctx context.Context, counts Counts) error {
-	n, err := r.requests.RequeueNewer(ctx)
-	counts[Readable] += n
-	return err
+	for range mostPages {
+		n, err := r.requests.RequeueNewer(ctx)
+		counts[Readable] += n
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+	return nil
 }
 
 // Upkeep removes what is no longer kept, a part at a time.

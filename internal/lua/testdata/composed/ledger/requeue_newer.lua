@@ -119,14 +119,18 @@ function requeue(batch, id)
 end
 -- ledger/requeue_newer.lua
 end
-local max = unpack(ARGV)
-local read = 0
+local process, lease, max = unpack(ARGV)
+local read, requeued = 0, false
 for _, id in ipairs(redis.call('SRANDMEMBER', tag .. ':newer', max)) do
   local h, why = load_readable(id)
   if why ~= 'newer' then
     redis.call('SREM', tag .. ':newer', id)
-    if h and h.state == 'w' then requeue(h.batch, id) end
+    if h and h.state == 'w' then
+      requeue(h.batch, id)
+      requeued = true
+    end
     read = read + 1
   end
 end
+if requeued then redis.call('SET', tag .. ':leader', process, 'PX', lease) end
 return read
