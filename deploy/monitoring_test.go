@@ -94,6 +94,9 @@ func TestMonitoring_QueriesMetricsThatExist(t *testing.T) {
 		"KYCLINK_CALLBACK_HOSTS": "*", "KYCLINK_CALLBACK_SECRET": "whsec_b2xkIHNlY3JldCBvZiAyNCBieXRlcyEh", // so that workers read the results
 	}
 	worker := process{[]string{"worker", "--simulate"}, env}.start(t)
+	several := process{[]string{"worker", "--simulate"}, map[string]string{
+		"KYCLINK_REDIS_URL": env["KYCLINK_REDIS_URL"], "KYCLINK_ACCOUNTS": accountFiles(t, "bank", "shop"),
+	}}.start(t)
 	cert, key := certificate(t)
 	for name, content := range map[string]string{"KYCLINK_TLS_CERT": cert, "KYCLINK_TLS_KEY": key} {
 		env[name] = filepath.Join(t.TempDir(), name)
@@ -114,7 +117,7 @@ func TestMonitoring_QueriesMetricsThatExist(t *testing.T) {
 	defer again.Stop()
 	// Some metrics appear when a worker has read or written for the first time.
 	for end := time.Now().Add(patience / 2); len(missing) > 0 && time.Now().Before(end); <-again.C {
-		for _, address := range []string{worker.ops, serve.ops} {
+		for _, address := range []string{worker.ops, several.ops, serve.ops} {
 			text := scrape(t, address)
 			maps.DeleteFunc(missing, func(selector, _ string) bool { return hasSeries(text, selector) })
 		}
@@ -122,6 +125,16 @@ func TestMonitoring_QueriesMetricsThatExist(t *testing.T) {
 	for selector, where := range missing {
 		t.Errorf("%s: no process has the metric and the labels of %s", where, selector)
 	}
+}
+
+// accountFiles returns a directory with a file for each account.
+func accountFiles(t *testing.T, accounts ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range accounts {
+		must(t, os.WriteFile(filepath.Join(dir, name+".env"), []byte("FACEKI_RATE=5/s\n"), 0o600))
+	}
+	return dir
 }
 
 func scrape(t *testing.T, address string) string {

@@ -95,6 +95,8 @@ func processes() *dashboard.DashboardBuilder {
 			query("sum by (kind) (increase(kyclink_sweep_mended_total[5m])) > 0", "{{kind}}")))
 	d.WithRow(dashboard.NewRowBuilder("Processes")).
 		WithPanel(chart("Redis accepts writes", "short", "0 if Redis refuses the writes of a process.", query("kyclink_redis_up", "{{instance}}"))).
+		WithPanel(chart("Accounts that are not served", "short", "Accounts for which a process for several does not work.",
+			query("count by (instance) (kyclink_account_ready == 0)", "{{instance}}"))).
 		WithPanel(chart("Processor", "percentunit", "Processors that a process uses.",
 			query("rate(process_cpu_seconds_total[$__rate_interval]) * on (instance) group_left kyclink_redis_up ^ 0", "{{instance}}"))).
 		WithPanel(chart("Memory", "bytes", "Memory that a process uses.", query("process_resident_memory_bytes * on (instance) group_left kyclink_redis_up ^ 0", "{{instance}}"))).
