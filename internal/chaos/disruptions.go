@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,10 +28,6 @@ type period struct {
 
 // tolerance is the maximum delay between an action of Redis and its record by a client.
 const tolerance = time.Second
-
-// staleClock is how long processes may go on with a shifted time after the clock was right
-// again: until their next heartbeat, whose answer may be slow.
-const staleClock = 10 * time.Second
 
 func (s period) contains(at time.Time) bool {
 	return !at.Before(s.from.Add(-tolerance)) && !at.After(s.to.Add(tolerance))
@@ -85,6 +82,16 @@ func (u *disruptions) clockShiftedAt(at time.Time) bool {
 	return false
 }
 
+// clockShiftedDuring reports whether the clock was wrong at some time of a period by this
+// machine's clock.
+func (u *disruptions) clockShiftedDuring(from, to time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.ContainsFunc(u.clockShifts, func(s period) bool {
+		return !s.to.Before(from.Add(-tolerance)) && !s.from.After(to.Add(tolerance))
+	})
+}
+
 // clockShifted reports whether the clock was ever wrong.
 func (u *disruptions) clockShifted() bool {
 	u.mu.Lock()
@@ -101,7 +108,7 @@ func (s *single) setClock(_ context.Context, o injection) error {
 	}
 	o.wait()
 	err := s.clock.Set(0)
-	step.to = time.Now().Add(staleClock)
+	step.to = time.Now()
 	s.disrupted.addClockShift(step)
 	return err
 }

@@ -232,9 +232,9 @@ func (e evidence) recorded(id string) (urls []string, possible, attempts int) {
 // checkNoCallAfterLink checks that no call is sent for a generation whose link is recorded
 // (promise 2). A call that was granted earlier may still arrive.
 func (e evidence) checkNoCallAfterLink() (found []string) {
-	made := map[string][]timedEvent{}
+	made, wrong := map[string][]timedEvent{}, e.grantedByWrongClock()
 	for _, event := range e.events {
-		if event.Type == tasks.EventCreated && !event.inexact {
+		if event.Type == tasks.EventCreated && !event.inexact && !wrong[event.Data.ApplicationID] {
 			made[event.Data.ApplicationID] = append(made[event.Data.ApplicationID], event)
 		}
 	}
@@ -257,6 +257,19 @@ func (e evidence) checkNoCallAfterLink() (found []string) {
 		}
 	}
 	return found
+}
+
+// grantedByWrongClock returns the ids of calls that may have been granted while Redis' clock
+// was wrong. The time of the event that follows such a call is that of the grant and what has
+// passed since, by the worker's clock, however long the attempt takes.
+func (e evidence) grantedByWrongClock() map[string]bool {
+	ids := map[string]bool{}
+	for _, call := range e.calls {
+		if e.disruptions.clockShiftedDuring(call.At.Add(-grace-e.delay), call.At) {
+			ids[call.ApplicationID] = true
+		}
+	}
+	return ids
 }
 
 // checkCounters checks that the counters of every batch match its records.

@@ -41,6 +41,24 @@ func validEvidence() evidence {
 	}
 }
 
+// An attempt that was granted while Redis' clock was wrong has an event with a wrong time,
+// also if it ends long after the clock was right again.
+func TestViolations_AllowForAWrongClockAtTheGrant(t *testing.T) {
+	const offset = -5 * time.Minute
+	slow := func(at func(evidence) time.Time) string {
+		e := validEvidence()
+		e.disruptions.addClockShift(period{from: at(e).Add(-time.Second), to: at(e), offset: offset})
+		e.events[0].at = e.events[0].at.Add(offset)
+		return strings.Join(e.checkNoCallAfterLink(), "\n")
+	}
+	if found := slow(func(e evidence) time.Time { return e.calls[1].At }); found != "" {
+		t.Errorf("a clock that was wrong at the grant: got %q", found)
+	}
+	if found := slow(func(e evidence) time.Time { return e.calls[0].At.Add(-time.Minute) }); !strings.Contains(found, "after its link was recorded") {
+		t.Errorf("a clock that was wrong before the grant: got %q, want a call after its link", found)
+	}
+}
+
 func TestViolations_AreFoundInChangedEvidence(t *testing.T) {
 	const id = "p1-1"
 	if found := validEvidence().violations(); len(found) > 0 {
