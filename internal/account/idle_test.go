@@ -55,7 +55,19 @@ func TestRest_FollowsTheWorkOfTheAccount(t *testing.T) {
 		"a deadline of a batch that has passed": {one(func(h *ledgertest.Harness) string { return h.Keys.Tag() + ":batch-deadlines" }, at(-time.Minute)), func(h *ledgertest.Harness) {
 			h.Must(h.Redis.Del(h.Context(), h.Keys.Tag()+":batch-deadlines").Err())
 		}},
+		"a batch that is cancelled": {one(func(h *ledgertest.Harness) string { return h.Keys.Cancelling() }, at(0)), func(h *ledgertest.Harness) {
+			h.Must(h.Redis.Del(h.Context(), h.Keys.Cancelling()).Err())
+		}},
+		"a record of a later version": {func(h *ledgertest.Harness) {
+			h.Must(h.Redis.SAdd(h.Context(), h.Keys.Newer(), "A-1").Err())
+		}, func(h *ledgertest.Harness) { h.Must(h.Redis.Del(h.Context(), h.Keys.Newer()).Err()) }},
 		"an event that is not read": {func(h *ledgertest.Harness) {
+			h.Must(h.Redis.XGroupCreateMkStream(h.Context(), h.Keys.Results(), group, "0").Err())
+			h.Must(h.Redis.XAdd(h.Context(), &redis.XAddArgs{Stream: h.Keys.Results(), Values: []string{"type", "link.cancelled"}}).Err())
+		}, func(h *ledgertest.Harness) {
+			h.Must(h.Redis.XGroupSetID(h.Context(), h.Keys.Results(), group, "$").Err())
+		}},
+		"an event before the dispatcher has a group": {func(h *ledgertest.Harness) {
 			h.Must(h.Redis.XAdd(h.Context(), &redis.XAddArgs{Stream: h.Keys.Results(), Values: []string{"type", "link.cancelled"}}).Err())
 		}, func(h *ledgertest.Harness) {
 			h.Must(h.Redis.XGroupCreate(h.Context(), h.Keys.Results(), group, "$").Err())
