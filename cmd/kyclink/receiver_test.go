@@ -6,13 +6,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -36,12 +36,10 @@ type receiver struct {
 // newReceiver starts a receiver that fails or hangs for these shares of the callbacks.
 func newReceiver(t testing.TB, fails, hangs float64, secrets ...string) *receiver {
 	t.Helper()
-	port, err := redistest.FreePort() // it listens there again after stop
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &receiver{t: t, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), fails: fails, hangs: hangs, secrets: secrets, accepted: map[string]bool{}, refused: map[string]int{}}
-	r.listen()
+	l, err := redistest.Listen() // it listens there again after stop
+	fixture.Must(t, err)
+	r := &receiver{t: t, address: l.Addr().String(), fails: fails, hangs: hangs, secrets: secrets, accepted: map[string]bool{}, refused: map[string]int{}}
+	r.serve(l)
 	t.Cleanup(r.stop)
 	return r
 }
@@ -50,14 +48,15 @@ func (r *receiver) url() string {
 	return "http://" + r.address + "/hooks?key=known-to-the-receiver-only"
 }
 
-// listen starts the server, at the same address each time.
+// listen starts the server again, at the same address.
 func (r *receiver) listen() {
 	r.t.Helper()
 	l, err := net.Listen("tcp", r.address)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.address = l.Addr().String()
+	fixture.Must(r.t, err)
+	r.serve(l)
+}
+
+func (r *receiver) serve(l net.Listener) {
 	r.server = &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
 	go func() { _ = r.server.Serve(l) }()
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,26 +25,31 @@ type upstream struct {
 
 func openUpstream(cfg simulator.Config) (*upstream, error) {
 	cfg.KeepCalls = 2_000_000
-	port, err := redistest.FreePort()
+	l, err := redistest.Listen()
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{Simulator: simulator.New(cfg), addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
-	return u, u.listen()
+	u := &upstream{Simulator: simulator.New(cfg), addr: l.Addr().String()}
+	u.serve(l)
+	return u, nil
 }
 
 func (u *upstream) url() string { return "http://" + u.addr }
 
-// listen starts accepting connections, always at the same address.
+// listen starts accepting connections again, at the same address.
 func (u *upstream) listen() error {
 	l, err := net.Listen("tcp", u.addr)
 	if err != nil {
 		return fmt.Errorf("start the simulator: %w", err)
 	}
+	u.serve(l)
+	return nil
+}
+
+func (u *upstream) serve(l net.Listener) {
 	server := &http.Server{Handler: u, ReadHeaderTimeout: 10 * time.Second}
 	u.server = server
 	u.ended.Go(func() { _ = server.Serve(l) }) // always returns an error after Close
-	return nil
 }
 
 // refuse closes all connections and refuses new ones until listen is called.

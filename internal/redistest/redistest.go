@@ -156,19 +156,24 @@ func launch(configure func(s *Server, port int) error) (*Server, error) {
 	return nil, errors.Join(err, os.RemoveAll(dir))
 }
 
-// FreePort returns a loopback port that is free now, for a server that may stop listening
-// and listen again. It is not an ephemeral port, which an outgoing connection could occupy
-// meanwhile. Another process may still take it first; then try again.
+// FreePort returns a port of [Listen] that is free now, for another process. A third one may
+// still take it first; then try again.
 func FreePort() (int, error) {
+	l, err := Listen()
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+// Listen listens on a loopback port, for a server that may stop listening and listen again. It
+// is not an ephemeral port, which an outgoing connection could occupy meanwhile.
+func Listen() (net.Listener, error) {
 	const lowest, ephemeral = 12_000, 32_768
 	for {
-		port := lowest + rand.IntN(ephemeral-lowest)
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		switch {
-		case err == nil:
-			return port, l.Close()
-		case !errors.Is(err, syscall.EADDRINUSE):
-			return 0, err
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(lowest+rand.IntN(ephemeral-lowest)))
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return l, err
 		}
 	}
 }
