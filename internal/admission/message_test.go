@@ -69,3 +69,26 @@ func TestRead_ReturnsWhyCredentialsAreRefused(t *testing.T) {
 		t.Errorf("after another refusal: %+v", s)
 	}
 }
+
+// During a rollout the status follows the last answer: after all workers have been restarted
+// with wrong credentials, none of them makes a link with those that were right before.
+func TestRead_FollowsTheLastCredentials(t *testing.T) {
+	m, now := onRedis(t), start
+	expect := func(signal Signal, credential, message, reason string) {
+		t.Helper()
+		now = now.Add(time.Second)
+		m.Report(now, Report{Signal: signal, ID: "A-1", Process: "1", Credential: credential, Began: now, Message: message})
+		s, err := Read(t.Context(), m.rdb, m.keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Gate.Reason != reason || reason != "" && s.Gate.Message != message {
+			t.Errorf("after %s with the credentials %s: gate %+v, want the reason %q with %q", signal, credential, s.Gate, reason, message)
+		}
+	}
+	expect(Success, "old", "", "")
+	expect(Refused, "mistyped", "client secret is wrong", refused)
+	expect(Success, "old", "", "")
+	expect(Refused, "mistyped-twice", "client secret is still wrong", refused)
+	expect(Success, "new", "", "")
+}

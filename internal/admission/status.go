@@ -167,14 +167,14 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) (S
 }
 
 // refusedAll returns the refusal that stops the account: that of the credential that made
-// the last link or, if there is none, of any.
-func (s Status) refusedAll(good string) RefusedStatus {
+// the last link or, if one was refused since then, the latest.
+func (s Status) refusedAll(good string) (stops RefusedStatus) {
 	for _, r := range s.Refused {
-		if good == "" || r.Credential == good {
-			return r
+		if r.Credential == good || good == "" && !r.Since.Before(stops.Since) {
+			stops = r
 		}
 	}
-	return RefusedStatus{}
+	return stops
 }
 
 // since counts the members with a score of at least from.
