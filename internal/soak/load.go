@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -153,10 +154,23 @@ func (r *rig) erase(ctx context.Context) {
 		if len(args) == 2 {
 			return
 		}
-		if _, err := r.command(context.WithoutCancel(ctx), args...); err != nil {
+		if err := r.forget(context.WithoutCancel(ctx), args); err != nil {
 			r.book.problem("%v", err)
 		}
 	})
+}
+
+// forget runs a command that forgets, and repeats it as long as it says that it skipped
+// requests that are being called.
+func (r *rig) forget(ctx context.Context, args []string) error {
+	const times = 10
+	for i := 1; ; i++ {
+		_, err := r.command(ctx, args...)
+		if err == nil || i == times || !strings.Contains(err.Error(), "run the same command again") {
+			return err
+		}
+		<-time.After(time.Second)
+	}
 }
 
 // interrupt lets FaceKi have outages. The last one ends early enough for the load to go on

@@ -65,12 +65,29 @@ func (m *meter) run(ctx context.Context) {
 		if err := m.measureRedis(taking, s); err != nil {
 			m.book.problem("measure Redis: %v", err)
 		}
+		m.openFiles(s)
 		m.rate(s, rates, "links", float64(m.upstream.State().Links))
 		m.recording.add(at, s)
 		if err := m.writer.last(m.recording); err != nil {
 			m.fail(err)
 		}
 	})
+}
+
+// openFiles adds the open files of all processes but for connections to Redis, if both are
+// known. A pool keeps the connections that a burst needed.
+func (m *meter) openFiles(s sample) {
+	open := -s[[2]string{clients, together}]
+	for _, p := range m.processes {
+		n, ok := s[[2]string{files, p.name}]
+		if !ok {
+			return
+		}
+		open += n
+	}
+	if open > 0 {
+		s[[2]string{files, notToRedis}] = open
+	}
 }
 
 // rate adds how fast a counter rises, unless it is the first sample.
@@ -98,7 +115,7 @@ func (m *meter) measureProcess(ctx context.Context, p *process, s sample) error 
 		return err
 	}
 	s[[2]string{resident, p.name}] = metrics["process_resident_memory_bytes"] / mebibyte
-	s[[2]string{heap, p.name}] = metrics["go_memstats_heap_alloc_bytes"] / mebibyte
+	s[[2]string{heap, p.name}] = metrics["go_memstats_next_gc_bytes"] / mebibyte // grows with what is in use, and not with garbage
 	s[[2]string{goroutines, p.name}] = metrics["go_goroutines"]
 	s[[2]string{files, p.name}] = metrics["process_open_fds"]
 	m.rate(s, processor, p.name, 100*metrics["process_cpu_seconds_total"])
@@ -162,7 +179,7 @@ func (m *meter) measureRedis(ctx context.Context, s sample) error {
 	s[[2]string{keys, "requests and others"}] = float64(c.others())
 	s[[2]string{keys, "tasks"}] = float64(c.count("task"))
 	s[[2]string{keys, "kept for days"}] = float64(c.count(keptKinds()...))
-	s[[2]string{clients, "all processes"}] = number("Clients", "connected_clients")
+	s[[2]string{clients, together}] = number("Clients", "connected_clients")
 	s[[2]string{backlog, "events in the stream"}] = float64(events.Val())
 	m.rate(s, processor, "Redis", 100*(number("CPU", "used_cpu_user")+number("CPU", "used_cpu_sys")))
 	m.rate(s, rates, "keys that expired", number("Stats", "expired_keys"))

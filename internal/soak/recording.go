@@ -33,23 +33,32 @@ const (
 	backlog    = "requests and events"
 )
 
-const mebibyte = 1 << 20
+// Subjects of panels.
+const (
+	together   = "all processes"
+	notToRedis = "all processes, but for connections to Redis"
+)
+
+const (
+	mebibyte = 1 << 20
+	poolSize = 64 // connections of a process to Redis, at most
+)
 
 // columns returns what is measured of some processes and of Redis, with what each may grow
 // by. The allowances are chosen, above what varied in the runs of docs/soak.md.
 func columns(processes []string) []column {
 	const redis, kept = "Redis", "kept for days"
-	all := []column{{rates, "links", "1/s", allowance{}}, {rates, "keys that expired", "1/s", allowance{}}}
+	list := []column{{rates, "links", "1/s", allowance{}}, {rates, "keys that expired", "1/s", allowance{}}}
 	for _, name := range processes {
-		all = append(all,
+		list = append(list,
 			column{resident, name, "MiB", allowance{8, 0.05}},
-			column{heap, name, "MiB", allowance{2, 0.10}},
+			column{heap, name, "MiB", allowance{8, 0.10}},
 			column{goroutines, name, "", allowance{10, 0.05}},
-			column{files, name, "", allowance{6, 0.05}},
+			column{files, name, "", allowance{}},
 			column{processor, name, "% of a core", allowance{}},
 		)
 	}
-	return append(all,
+	return append(list,
 		column{resident, redis, "MiB", allowance{}}, // of which the allocator keeps what was freed
 		column{processor, redis, "% of a core", allowance{}},
 		column{memory, "all else", "MiB", allowance{0.5, 0.05}},
@@ -57,7 +66,8 @@ func columns(processes []string) []column {
 		column{keys, "requests and others", "", allowance{50, 0.05}},
 		column{keys, "tasks", "", allowance{20, 0.10}},
 		column{keys, kept, "", allowance{}},
-		column{clients, "all processes", "", allowance{6, 0.05}},
+		column{files, notToRedis, "", allowance{6, 0.05}},
+		column{clients, together, "", allowance{poolSize * float64(len(processes)), 0}},
 		column{backlog, "events in the stream", "", allowance{200, 0.05}},
 		column{backlog, "waiting requests", "", allowance{50, 0.05}},
 	)
