@@ -141,6 +141,7 @@ func pauseAndResume(p place) {
 	operate(0, `batch "spring" is paused`, "", "batch", "pause", "spring")
 	operate(0, "", "", "account", "pause")
 	p.worker(faceki)
+	fixture.Eventually(p.t, "the worker has joined", func() bool { return status(p.t, p.as("serve")).Workers == 1 })
 	operate(3, "", "paused", "request", "--application-id", "A-1", "--wait=100ms") // a producer is shown no diagnosis
 	p.middle()
 	expectLinks(p.t, sim, 0)

@@ -144,6 +144,7 @@ func (r Redis) parse() (server, error) {
 			return wrong("redis://host:26379/0?master_name=NAME&addr=host2:26379&username=USER&password=PASSWORD")
 		}
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
+		o.DisableIdentity = true // see Connect
 		return server{func(limit int) redis.UniversalClient { o.PoolSize = limit; return redis.NewFailoverClient(o) }, strings.Join(o.SentinelAddrs, ", "), Sentinel, o.MasterName, poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig, o.Username}, nil
 	case Cluster:
 		o, err := redis.ParseClusterURL(string(r.URL))
@@ -152,6 +153,7 @@ func (r Redis) parse() (server, error) {
 		}
 		o.ClusterStateReloadInterval = reloadEvery
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
+		o.DisableIdentity = true // see Connect
 		return server{func(limit int) redis.UniversalClient { o.PoolSize = limit; return redis.NewClusterClient(o) }, strings.Join(o.Addrs, ", "), Cluster, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig, o.Username}, nil
 	default:
 		o, err := redis.ParseURL(string(r.URL))
@@ -159,6 +161,7 @@ func (r Redis) parse() (server, error) {
 			return wrong("redis://user:password@host:6379/0")
 		}
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
+		o.DisableIdentity = true // see Connect
 		return server{func(limit int) redis.UniversalClient { o.PoolSize = limit; return redis.NewClient(o) }, o.Addr, Single, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig, o.Username}, nil
 	}
 }
@@ -213,6 +216,10 @@ func orDefault(given, byDefault int) int {
 // caller closes. It takes less than 5 s. An [*Error] means that a person must change
 // something; any other error means that Redis could not be reached. If Redis may evict keys
 // and that is permitted, Connect logs a warning.
+//
+// Connections do not tell Redis the name of the library (CLIENT SETINFO): Redis before 7.2
+// does not know that command, and later versions refuse it to users with only the documented
+// permissions, and log each refusal.
 func Connect(ctx context.Context, r Redis, log *zap.Logger) (redis.UniversalClient, error) {
 	s, err := r.open()
 	if err != nil {

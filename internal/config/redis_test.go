@@ -42,6 +42,30 @@ func TestConnect_ReturnsAWorkingClient(t *testing.T) {
 	}
 }
 
+// What each connection sends first is known to all versions of Redis, and permitted to users
+// with the documented permissions.
+func TestConnect_SendsNothingThatRedisRefuses(t *testing.T) {
+	t.Parallel()
+	rdb, err := connect(t, config.Redis{URL: faceki.Secret(redistest.Start(t).URL)}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, _ := rdb.(*redis.Client)
+	if err := rdb.ConfigResetStat(t.Context()).Err(); err != nil { // the first one asks once for notifications of maintenance
+		t.Fatal(err)
+	}
+	for range 3 {
+		conn := client.Conn() // keeps a connection
+		defer func() { _ = conn.Close() }()
+		if err := conn.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if stats, err := rdb.Info(t.Context(), "errorstats").Result(); err != nil || strings.Contains(stats, "errorstat_") {
+		t.Errorf("Redis has answered with errors: %s, %v", stats, err)
+	}
+}
+
 // A node that is down is ignored if another one has replaced it.
 func TestConnect_ChecksEveryNodeOfACluster(t *testing.T) {
 	t.Parallel()
