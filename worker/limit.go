@@ -24,12 +24,23 @@ type limit struct {
 
 	mu       sync.Mutex
 	inFlight int
-	rate     float64         // per second, of the whole fleet
-	usual    time.Duration   // usual latency of answered calls
-	inTime   float64         // calls in flight that this process sends in time, as far as it knows
-	late     time.Time       // when inTime was halved last
-	waiting  []chan struct{} // turns that wait for a slot, in order; closed when the turn has one
-	load     load
+	need
+	sends   promptness
+	waiting []chan struct{} // turns that wait for a slot, in order; closed when the turn has one
+	load    load
+}
+
+// need is how many calls are in flight at the rate in force.
+type need struct {
+	rate  float64       // per second, of the whole fleet
+	usual time.Duration // usual latency of answered calls
+}
+
+// promptness is how many calls in flight this process sends in time after their grants, as
+// far as it knows.
+type promptness struct {
+	most   float64
+	halved time.Time
 }
 
 // load is the load since a turn last had to wait for a grant.
@@ -44,18 +55,18 @@ const (
 	// would notice that FaceKi answers none only when several have timed out.
 	leastSlots     = 5
 	lateOnce       = 2 * grantLife // what makes several calls late within this time counts once
-	inTimeGrowth   = 0.25          // for each call
+	growth         = 0.25          // for each call that is in time
 	firstLatency   = time.Second   // assumed until a call is answered
 	saturatedAfter = time.Minute
 	saturatedShare = 0.8 // of the slots
 )
 
 func newLimit(slots int, auto bool) *limit {
-	return &limit{slots: slots, auto: auto, usual: firstLatency, inTime: float64(slots)}
+	return &limit{slots: slots, auto: auto, need: need{usual: firstLatency}, sends: promptness{most: float64(slots)}}
 }
 
 func (l *limit) most() int {
-	most := min(l.slots, int(l.inTime))
+	most := min(l.slots, int(l.sends.most))
 	if !l.auto || l.rate == 0 {
 		return most
 	}
@@ -116,16 +127,15 @@ func (l *limit) end(took time.Duration, f *fault.Fault) {
 	if f != nil && f.Kind == fault.Interrupted {
 		l.wasLate(time.Now())
 	} else {
-		l.inTime = min(l.inTime+inTimeGrowth, float64(l.slots))
+		l.sends.most = min(l.sends.most+growth, float64(l.slots))
 	}
 	l.serve()
 }
 
 // wasLate counts a call that was not sent in time after its grant.
 func (l *limit) wasLate(now time.Time) {
-	if now.Sub(l.late) >= lateOnce {
-		l.late = now
-		l.inTime = min(l.inTime, max(leastSlots, float64(l.most())/2))
+	if now.Sub(l.sends.halved) >= lateOnce {
+		l.sends = promptness{min(l.sends.most, max(leastSlots, float64(l.most())/2)), now}
 	}
 }
 

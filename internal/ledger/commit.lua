@@ -10,6 +10,10 @@
 -- know how to handle.
 --
 -- uses: buffer, keys, clock_step, gate_state, commit_state, admit, created, fault
+-- Redis refuses additions, and not removals, when its memory is full, unless they follow
+-- another write of the script. Then a transition could fail after it collected commands that
+-- another one sends: so this command, which changes nothing, fails first.
+redis.call('SETRANGE', KEYS[1], 0, '')
 local expected_time = unpack(ARGV, 1, 1)
 expected = tonumber(expected_time)
 local transitions = { admit = admit, created = created, fault = fault }

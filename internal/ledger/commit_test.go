@@ -47,8 +47,8 @@ func dialing(t *testing.T, away time.Duration) (*redis.Client, *atomic.Int64) {
 	return rdb, &sent
 }
 
-// stubs are commit.lua and transitions for tests: "admit" returns its argument, and
-// "created" fails.
+// stubs are commit.lua and transitions for tests: "admit" returns its argument, "created"
+// fails, unless its argument is "add", and "fault" removes something and then adds.
 func stubs() *lua.Package {
 	commit, err := luaFiles.ReadFile("commit.lua")
 	if err != nil {
@@ -61,8 +61,8 @@ func stubs() *lua.Package {
 	files := fstest.MapFS{"commit.lua": {Data: commit}, "buffer.lua": {Data: buffer}}
 	for name, text := range map[string]string{
 		"admit":        "local function admit(text)\n  redis.call('INCR', KEYS[1])\n  return text\nend\n",
-		"created":      "local function created(text)\n  error('an invented error', 0)\nend\n",
-		"fault":        "local fault\n",
+		"created":      "local function created(text)\n  if text ~= 'add' then error('an invented error', 0) end\n  redis.call('HINCRBY', 'n', 'created', 1)\n  redis.call('XADD', 's', '*', 'a', 'b')\nend\n",
+		"fault":        "local function fault(text)\n  redis.call('DEL', 'x')\n  redis.call('XADD', 's', '*', 'a', 'b')\nend\n",
 		"commit_state": "local function store_counts() end\n",
 		"gate_state":   "local function store_gate() end\n",
 		"clock_step":   "local expected\n",
@@ -104,6 +104,23 @@ func together(t *testing.T, c *committer) {
 	}
 }
 
+// atOnce runs n transitions, which wait until all are there, and returns when they have ended.
+func atOnce(c *committer, n int, run func(i int)) {
+	c.busy = true
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { run(i) })
+	}
+	for waiting := 0; waiting < n; {
+		c.mu.Lock()
+		waiting = len(c.waiting)
+		c.mu.Unlock()
+		runtime.Gosched()
+	}
+	c.next(time.Now())
+	all.Wait()
+}
+
 func TestCommit_SendsTransitionsTogether(t *testing.T) {
 	rdb, sent := dialing(t, time.Millisecond)
 	together(t, echoing(rdb, time.Minute)) // Redis does not know the script yet
@@ -121,23 +138,11 @@ func TestCommit_LimitsTheTransitionsOfOneRoundTrip(t *testing.T) {
 	c := echoing(rdb, time.Minute)
 	runStub(t.Context(), c, "admit", "x") // so that Redis knows the script
 	before := sent.Load()
-	c.busy = true
-	var all sync.WaitGroup
-	for i := range 2 * maxTransitions {
-		all.Go(func() {
-			if got, err := text(runStub(t.Context(), c, "admit", i)); err != nil || got != strconv.Itoa(i) {
-				t.Errorf("the reply to %d is %q, %v", i, got, err)
-			}
-		})
-	}
-	for waiting := 0; waiting < 2*maxTransitions; {
-		c.mu.Lock()
-		waiting = len(c.waiting)
-		c.mu.Unlock()
-		runtime.Gosched()
-	}
-	c.next(time.Now())
-	all.Wait()
+	atOnce(c, 2*maxTransitions, func(i int) {
+		if got, err := text(runStub(t.Context(), c, "admit", i)); err != nil || got != strconv.Itoa(i) {
+			t.Errorf("the reply to %d is %q, %v", i, got, err)
+		}
+	})
 	if n := sent.Load() - before; n != 2 {
 		t.Errorf("%d transitions took %d round trips", 2*maxTransitions, n)
 	}
@@ -218,6 +223,23 @@ func TestCommit_ReturnsTheErrorOfEachTransition(t *testing.T) {
 	_ = rdb.Close()
 	if n := failures("admit"); n != 32 {
 		t.Errorf("%d transitions failed, want 32", n)
+	}
+}
+
+// A full Redis refuses the first command that adds, and none that follows one that removes.
+func TestCommit_WritesNothingWhileMemoryIsFull(t *testing.T) {
+	rdb, _ := dialing(t, 0)
+	if err := rdb.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	c := echoing(rdb, time.Minute)
+	atOnce(c, 2, func(i int) {
+		if _, err := runStub(t.Context(), c, []string{"created", "fault"}[i], "add"); !redis.HasErrorPrefix(err, "OOM") {
+			t.Errorf("transition %d: the error is %v, want OOM", i, err)
+		}
+	})
+	if keys := rdb.Keys(t.Context(), "*").Val(); len(keys) > 0 {
+		t.Errorf("the keys %v were written", keys)
 	}
 }
 

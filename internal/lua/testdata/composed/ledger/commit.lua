@@ -1,5 +1,5 @@
 -- ledger/buffer.lua
-local MAX_UNLOGGED, MAX_UNOBSERVED, OBSERVE_EVERY, RAMP_AFTER, clear_probe, clock_jumped_ahead, clock_stepped, list_ended, old_key, store_counts, LANE, MAX_DRIFT, MAX_PAUSE, NEW_HEADER, REFUSAL_TTL, admit_by_rate, admit_call, attempt_is_over, calls_hang, count_possible_duplicates, count_refused, deadlines_key, in_retry_pause, infos, learn_latency, list_for_operator, load_header, observe, outcome_with_attempt, probe_gate, read_records, remove_refusal, replace_header, requeued_key, require_fields, send_collected, set_link_kind, turn_ref, unlist_for_operator, CONNECT_TIMEOUT, RAMP_TIME, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, earliest_grant, header_of_new, is_granted, is_new, is_probe, link_kind, read_header, remove_call, save_header, stop_field, take_token, update_refusal, with_attempt, with_earlier, ENDED, RANK, USED, WAITER_TTL, admit, attempts_of, batch_key, call_name, conclude, counts_of, record_change, report_signal, settle_bucket, store_gate, ANSWER_TIMEOUT, FIRST_PAUSE, batch_info, count_uncertain, expired, held_grants, max_ahead, read_gate, refusal, store_refusal, dirty, expected, parse_header, record_key, write_record, close_for, close_reason, members, pushed, queued_key, second, CALLS, HEADER, MAX_WAIT, batch_counts, changes, increments, refusal_key, throttled, account_key, sections, NAME, count, move, us, fault, kind, header, created, records, changed, tag, clock, set, ms, now, call, gate local redis = redis do
+local MAX_UNLOGGED, MAX_UNOBSERVED, OBSERVE_EVERY, RAMP_AFTER, clear_probe, clock_jumped_ahead, clock_stepped, list_ended, old_key, store_counts, LANE, MAX_DRIFT, MAX_PAUSE, NEW_HEADER, REFUSAL_TTL, admit_by_rate, admit_call, attempt_is_over, calls_hang, count_possible_duplicates, count_refused, deadlines_key, in_retry_pause, infos, learn_latency, list_for_operator, load_header, observe, outcome_with_attempt, probe_gate, read_records, remove_refusal, replace_header, requeued_key, require_fields, send_collected, set_link_kind, turn_ref, unlist_for_operator, CONNECT_TIMEOUT, RAMP_TIME, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, earliest_grant, header_of_new, is_granted, is_new, is_probe, link_kind, read_header, remove_call, save_header, stop_field, take_token, update_refusal, with_attempt, with_earlier, ENDED, RANK, USED, WAITER_TTL, admit, attempts_of, batch_key, call_name, conclude, counts_of, record_change, report_signal, settle_bucket, store_gate, ANSWER_TIMEOUT, FIRST_PAUSE, batch_info, count_uncertain, expired, held_grants, max_ahead, read_gate, refusal, store_refusal, dirty, expected, parse_header, record_key, write_record, close_for, close_reason, members, pushed, queued_key, second, CALLS, HEADER, MAX_WAIT, batch_counts, increments, refusal_key, throttled, account_key, changes, sections, NAME, count, move, us, fault, kind, header, created, records, changed, tag, clock, set, ms, now, call, gate local redis = redis do
 local server = redis
 records, changed, members, increments, pushed = {}, {}, {}, {}, {}
 local function send_record(key)
@@ -819,6 +819,8 @@ function report_signal(signal, id, process, nonce, credential, began, retry_afte
     learn_latency(latency)
     set('throttles', math.max(0, gate.throttles - 0.25))
     set('good', credential) -- only for the status
+  elseif signal == 'refused' then
+    set('good', '') -- likewise: nobody may use the good credentials any more
   end
   if not WITH_MESSAGE[signal] or message == '' then message = nil end
   update_refusal(signal, id, process, credential, began, message)
@@ -1070,6 +1072,7 @@ function fault(id, generation, run, attempt, process, nonce, credential, latency
 end
 -- ledger/commit.lua
 end
+redis.call('SETRANGE', KEYS[1], 0, '')
 local expected_time = unpack(ARGV, 1, 1)
 expected = tonumber(expected_time)
 local transitions = { admit = admit, created = created, fault = fault }

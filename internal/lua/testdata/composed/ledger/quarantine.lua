@@ -479,6 +479,8 @@ function report_signal(signal, id, process, nonce, credential, began, retry_afte
     learn_latency(latency)
     set('throttles', math.max(0, gate.throttles - 0.25))
     set('good', credential) -- only for the status
+  elseif signal == 'refused' then
+    set('good', '') -- likewise: nobody may use the good credentials any more
   end
   if not WITH_MESSAGE[signal] or message == '' then message = nil end
   update_refusal(signal, id, process, credential, began, message)
