@@ -26,7 +26,7 @@ func TestWorker_SurvivesStepsOfRedisClock(t *testing.T) {
 			t.Parallel()
 			own, clock := redistest.StartWithClock(t)
 			h := newHarnessOn(t, own, hang("A-*"))
-			h.cfg.Calls.Timeout = time.Minute
+			h.cfg.Calls.Timeout = 10 * time.Minute // longer than all this takes on a busy machine
 			h.faceki = h.shop("hush")
 			dead := h.watchful()
 			h.Must(dead.Join(t.Context()))
