@@ -73,3 +73,22 @@ func TestTrend_IsUnknownWithFewValues(t *testing.T) {
 		t.Errorf("some missing: trend %+v, known: %v; want 1, 1, 1", got, ok)
 	}
 }
+
+// What is not known of one of them is not known of all.
+func TestMeter_SubtractsConnectionsFromOpenFiles(t *testing.T) {
+	worker, serve, redis := [2]string{files, "worker 1"}, [2]string{files, "serve"}, [2]string{clients, together}
+	m := &meter{rig: &rig{processes: []*process{{name: "worker 1"}, {name: "serve"}}}}
+	for name, tt := range map[string]struct {
+		of   sample
+		want float64 // 0: not known
+	}{
+		"all are known":          {sample{worker: 50, serve: 30, redis: 60}, 20},
+		"a scrape failed":        {sample{worker: 50, redis: 20}, 0},
+		"Redis was not measured": {sample{worker: 50, serve: 30}, 0},
+	} {
+		m.openFiles(tt.of)
+		if got := tt.of[[2]string{files, notToRedis}]; got != tt.want {
+			t.Errorf("%s: got %v, want %v", name, got, tt.want)
+		}
+	}
+}

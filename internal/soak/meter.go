@@ -77,15 +77,13 @@ func (m *meter) run(ctx context.Context) {
 // openFiles adds the open files of all processes but for connections to Redis, if both are
 // known. A pool keeps the connections that a burst needed.
 func (m *meter) openFiles(s sample) {
-	open := -s[[2]string{clients, together}]
+	connections, ok := s[[2]string{clients, together}]
+	open := -connections
 	for _, p := range m.processes {
-		n, ok := s[[2]string{files, p.name}]
-		if !ok {
-			return
-		}
-		open += n
+		n, known := s[[2]string{files, p.name}]
+		open, ok = open+n, ok && known
 	}
-	if open > 0 {
+	if ok {
 		s[[2]string{files, notToRedis}] = open
 	}
 }
