@@ -62,7 +62,8 @@ func TestKeyboard_RetriesARequest(t *testing.T) {
 	s.await("bad-1", tasks.Failed)
 	b := s.open(apikey.Read, apikey.Operate)
 	b.visit("/sign-in?next=/requests%3Fstatus%3Dfailed")
-	b.press(b.key, kb.Enter) // the field has the focus
+	b.await("the field of the key has the focus", `document.activeElement.id === "key"`)
+	b.press(b.key, kb.Enter)
 	b.awaitText("tbody", "bad-1")
 	b.tabTo("the request", `e.matches("a.id")`)
 	b.press(kb.Enter)

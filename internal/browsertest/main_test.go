@@ -73,6 +73,7 @@ func startChromium() (stop func() error, err error) {
 		chromedp.Flag("no-proxy-server", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-domain-reliability", true),
+		chromedp.Flag("allow-pre-commit-input", true), // input before the first paint is not dropped
 		chromedp.Flag("lang", "en-US"),
 		chromedp.Flag("font-render-hinting", "none"),
 		chromedp.WSURLReadTimeout(startTimeout),
