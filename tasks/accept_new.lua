@@ -18,19 +18,19 @@ batch = tonumber(batch)
 local refusal = batch_refusal(batch)
 if refusal then return refusal end
 
-local ids, keys, writes = {}, {}, {}
+local ids, keys, writes, n = {}, {}, {}, 0
 local head = new_header('b', 1, '-', batch)
 for i = 7, #ARGV, 2 do
   local id, content = unpack(ARGV, i, i + 1)
-  local n = #ids + 1
+  n = n + 1
   ids[n], keys[n] = id, record_key(id)
   writes[2 * n - 1], writes[2 * n] = keys[n], new_record(head, content)
 end
-if #ids > 0 then
-  local full = backlog_refusal({ i = 0, b = #ids }, max_backlog)
+if n > 0 then
+  local full = backlog_refusal({ i = 0, b = n }, max_backlog)
   if full and redis.call('EXISTS', unpack(keys)) == 0 then return full end
   if redis.call('MSETNX', unpack(writes)) == 0 then return stored_records(0, keys) end
-  count(batch, 'w', #ids)
+  count(batch, 'w', n)
 end
 store_chunk(batch, chunk, chunk_rows, size, joined, ids)
 return { 2, ms(now) }

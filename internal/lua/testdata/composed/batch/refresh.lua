@@ -26,33 +26,41 @@ local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......
 local NEW_COLUMNS = '^n(......)(.............)'
 function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
 local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
+local function memo(f)
+  return setmetatable({}, { __index = function(results, x)
+    results[x] = f(x)
+    return results[x]
+  end })
+end
+local NUMBER = memo(tonumber)
+local DIGITS = memo(function(width)
+  local format = '%0' .. width .. '.0f'
+  return memo(function(n) return string.format(format, n) end)
+end)
 function header(version, state, lane, flag, gen, run, turn, attempts, charged, dups, batch, seen, accepted, changed, holder, deadline)
   if not version then return nil end
   return {
-    version = version, length = HEADER, state = state, lane = lane, flag = flag, gen = tonumber(gen), run = tonumber(run), turn = tonumber(turn),
-    attempts = tonumber(attempts), charged = tonumber(charged), dups = tonumber(dups), batch = tonumber(batch), seen = tonumber(seen), accepted = tonumber(accepted),
-    changed = tonumber(changed), holder = tonumber(holder), deadline = deadline,
+    version = version, length = HEADER, state = state, lane = lane, flag = flag, gen = NUMBER[gen], run = NUMBER[run], turn = NUMBER[turn],
+    attempts = NUMBER[attempts], charged = NUMBER[charged], dups = NUMBER[dups], batch = NUMBER[batch], seen = NUMBER[seen], accepted = NUMBER[accepted],
+    changed = NUMBER[changed], holder = NUMBER[holder], deadline = deadline,
   }
 end
 function header_of_new(batch, accepted)
   if not batch then return nil end
   return {
     version = '2', length = NEW_HEADER, state = 'w', lane = 'b', flag = '-', gen = 1, run = 1, turn = 0, attempts = 0, charged = 0,
-    dups = 0, batch = tonumber(batch), seen = 0, accepted = tonumber(accepted), changed = tonumber(accepted), holder = 0, deadline = '-',
+    dups = 0, batch = NUMBER[batch], seen = 0, accepted = NUMBER[accepted], changed = NUMBER[accepted], holder = 0, deadline = '-',
   }
 end
 function parse_header(raw)
   return is_new(raw) and header_of_new(string.match(raw, NEW_COLUMNS)) or header(string.match(raw, HEADER_COLUMNS))
     or error('record of an unknown version', 0)
 end
-local TIME_COLUMN = setmetatable({}, { __index = function(columns, at)
-  columns[at] = string.format('%013.0f', at)
-  return columns[at]
-end })
 local function format_header(h)
-  local raw = string.format('%s%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%s%s%06d%s',
-    h.version, h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
-    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), TIME_COLUMN[h.accepted], TIME_COLUMN[h.changed], h.holder, h.deadline)
+  local raw = h.version .. h.state .. h.lane .. h.flag .. DIGITS[3][h.gen] .. DIGITS[3][h.run] .. DIGITS[4][h.turn]
+    .. DIGITS[5][math.min(h.attempts, 99999)] .. DIGITS[2][math.min(h.charged, 99)] .. DIGITS[4][math.min(h.dups, 9999)]
+    .. DIGITS[6][h.batch] .. DIGITS[10][math.min(h.seen, 9999999999)] .. DIGITS[13][h.accepted] .. DIGITS[13][h.changed]
+    .. DIGITS[6][h.holder] .. h.deadline
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
@@ -89,10 +97,11 @@ local function sections(raw)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
 function write_record(key, h, content, resolved, outcome, earlier)
-  local raw = format_header(h) .. content
-  if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
-  elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
-  elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
+  local head, raw = format_header(h), nil
+  if earlier ~= '' then raw = head .. content .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
+  elseif outcome ~= '' then raw = head .. content .. '\n' .. resolved .. '\n' .. outcome
+  elseif resolved ~= '' then raw = head .. content .. '\n' .. resolved
+  else raw = head .. content end
   redis.call('SET', key, raw)
   return raw
 end
