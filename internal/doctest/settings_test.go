@@ -49,7 +49,7 @@ const settingsEnd = `
 | ` + "`OTEL_EXPORTER_OTLP_ENDPOINT`" + `, ` + "`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`" + ` | Collector that [traces](operations.md#tracing) are sent to, by OTLP over HTTP with protobuf. Without it tracing is off. |
 | ` + "`OTEL_EXPORTER_OTLP_HEADERS`" + `, ` + "`OTEL_EXPORTER_OTLP_TIMEOUT`" + ` | Headers for the collector (` + "`NAME=VALUE`" + `, separated by commas), and the limit of one request in milliseconds (10000). Both also with ` + "`_TRACES_`" + `. |
 | ` + "`OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`" + ` | What is sampled; all by default. ` + "`OTEL_BSP_…`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME`, `OTEL_SDK_DISABLED`" + ` have their standard meaning, too. |
-| ` + "`GOGC`, `GOMEMLIMIT`" + ` | As for every Go program. The default of ` + "`GOGC`" + ` is 400 here. |
+| ` + "`GOGC`, `GOMAXPROCS`, `GOMEMLIMIT`" + ` | As for every Go program. The default of ` + "`GOGC`" + ` is 400 here, and an import uses half of the processors. |
 `
 
 func TestSettings_PageMatchesCode(t *testing.T) {
