@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -70,9 +71,12 @@ func (m *member) leave(ctx context.Context) {
 	}
 }
 
-// heartbeat sends heartbeats until ctx is done, and flushes after each that succeeds.
+// heartbeat sends heartbeats until ctx is done, and flushes after each that succeeds. The
+// first pause is random: the heartbeats of processes that start together are spread over the
+// second, and some process soon notices calls that hang.
 func (m *member) heartbeat(ctx context.Context) {
 	var err error
+	pause := rand.N(heartbeatPause)
 	for {
 		select {
 		case <-ctx.Done():
@@ -80,7 +84,8 @@ func (m *member) heartbeat(ctx context.Context) {
 				m.flushLast(ctx)
 			}
 			return
-		case <-time.After(heartbeatPause):
+		case <-time.After(pause):
+			pause = heartbeatPause
 		}
 		once, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 		err = m.fleet.Heartbeat(once, m.handled())
