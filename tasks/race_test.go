@@ -121,10 +121,10 @@ func (h *harness) importThrough(s scriptHook, n int) (results []tasks.Result, er
 	rdb := redis.NewClient(h.Redis.Options())
 	h.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(s)
-	begun := h.Redis.Time(h.Context()).Val()
 	err = tasks.NewClient(rdb, tasks.Config{Account: h.Keys.Account}).EnqueueAll(h.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
-		// The rows are not accepted in the same millisecond as the batch.
-		h.Eventually("Redis's clock is later", func() bool { return h.Redis.Time(h.Context()).Val().Sub(begun) >= 5*time.Millisecond })
+		// The batch is open. The rows are not accepted in the same millisecond.
+		opened := h.Redis.Time(h.Context()).Val()
+		h.Eventually("Redis's clock is later", func() bool { return h.Redis.Time(h.Context()).Val().Sub(opened) >= 2*time.Millisecond })
 		rows(oneTo(n)...)(yield)
 	}, func(r tasks.Result) { results = append(results, r) })
 	return results, err
