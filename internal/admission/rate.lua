@@ -74,6 +74,17 @@ local function earliest_grant(goal, times, from)
   end
 end
 
+-- count_used counts a token in those of this second.
+local used
+local function count_used()
+  if not used then
+    local sec, count = string.match(gate[USED], '(%d+) (%d+)')
+    used = tonumber(sec) == second and tonumber(count) or 0
+  end
+  used = used + 1
+  set(USED, ms(second) .. ' ' .. ms(used))
+end
+
 -- take_token takes a token at time s, after i held grants, and returns the ms until then.
 local function take_token(s, i, times)
   if s <= us then
@@ -82,9 +93,7 @@ local function take_token(s, i, times)
     table.insert(times, i + 1, s)
     set_held_grants(times)
   end
-  local sec, count = string.match(gate[USED], '(%d+) (%d+)')
-  if tonumber(sec) ~= second then count = 0 end
-  set(USED, string.format('%.0f %d', second, count + 1))
+  count_used()
   return (s - us) / 1000
 end
 

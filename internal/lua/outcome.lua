@@ -9,8 +9,8 @@
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
   return redis.call('XADD', tag .. ':results', '*',
     'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
-    'data', '{"application_id":' .. id_json .. ',"generation":' .. h.gen .. ',"run":' .. h.run .. head
-      .. middle .. ',"attempts":' .. h.attempts .. ',"possible_duplicates":' .. h.dups .. tail .. '}')
+    'data', '{"application_id":' .. id_json .. ',"generation":' .. ms(h.gen) .. ',"run":' .. ms(h.run) .. head
+      .. middle .. ',"attempts":' .. ms(h.attempts) .. ',"possible_duplicates":' .. ms(h.dups) .. tail .. '}')
 end
 
 local EVENT_TYPE = { C = 'link.created', F = 'link.failed', X = 'link.cancelled', h = 'link.held' }
@@ -48,7 +48,7 @@ local function conclude(id, key, raw, h, state, e, fields, counts, attempts)
   h.flag = '-'
   -- The entry is erased with the request.
   local entry = publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
-  local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
+  local outcome = '{"run":' .. ms(h.run) .. ',"status":"' .. NAME[state] .. '"' .. fields
     .. (attempts or attempts_of(before)) .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
   write_record(key, h, content, resolved, outcome, earlier)
   if ENDED[state] then list_ended(id, now) end

@@ -17,7 +17,7 @@
 -- request of generation 1 that waits since it was accepted, without a not_after of its own.
 --    1 'n'   2 batch (6)   8 accepted at, ms (13)
 --
--- uses: keys
+-- uses: memo, keys
 local HEADER, NEW_HEADER = 74, 20
 
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
@@ -29,15 +29,6 @@ local NEW_COLUMNS = '^n(......)(.............)'
 local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
 
 local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
-
--- memo returns a table of the results of a function. Most records of a script have the same
--- numbers in their columns, and looking one up costs less than converting it again.
-local function memo(f)
-  return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
-  end })
-end
 
 -- NUMBER has the numbers of columns. Adding 0 to a column would make a number of it as well,
 -- but an octal one in the Lua of the embedded Redis.

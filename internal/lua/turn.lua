@@ -4,7 +4,7 @@
 -- uses: keys, clock, counters
 
 -- turn_ref names a turn. It is the task's id.
-local function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+local function turn_ref(id, h) return id .. ':' .. ms(h.gen) .. ':' .. ms(h.run) .. ':' .. ms(h.turn) end
 
 local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
 

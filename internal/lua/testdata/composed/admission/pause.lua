@@ -1,21 +1,28 @@
+-- lua/memo.lua
+local CONNECT_TIMEOUT, RAMP_AFTER, ANSWER_TIMEOUT, MAX_PAUSE, MAX_UNLOGGED, MAX_WAIT, clear_probe, clock_jumped_ahead, COMMON_FIELDS, require_fields, store_gate, FIRST_PAUSE, GATE, RAMP_TIME, USED, WAITER_TTL, change_state, read_gate, RANK, changes, dirty, settle_bucket, memo, CALLS, second, us, clock, tag, now, ms, set, gate do
+function memo(f)
+  return setmetatable({}, { __index = function(results, x)
+    results[x] = f(x)
+    return results[x]
+  end })
+end
 -- lua/clock.lua
-local CONNECT_TIMEOUT, RAMP_AFTER, ANSWER_TIMEOUT, MAX_PAUSE, MAX_UNLOGGED, MAX_WAIT, clear_probe, clock_jumped_ahead, COMMON_FIELDS, require_fields, store_gate, FIRST_PAUSE, GATE, RAMP_TIME, USED, WAITER_TTL, change_state, read_gate, RANK, changes, dirty, settle_bucket, CALLS, second, us, clock, tag, ms, now, set, gate do
+end do
 clock = redis.call('TIME')
 now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local now_text = string.format('%.0f', now)
-function ms(n)
-  if n == now then return now_text end
-  return string.format('%.0f', n)
-end
+local TEXT = memo(function(n) return string.format('%.0f', n) end)
+function ms(n) return TEXT[n] end
 -- lua/keys.lua
 end do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
+local ACCOUNT = tag .. ':account'
+local function account_key() return ACCOUNT end
 local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local QUEUED = memo(function(lane) return tag .. ':queued:' .. LANE[lane] end)
+local function queued_key(lane) return QUEUED[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- admission/gate_state.lua
 end do
@@ -202,6 +209,15 @@ local function earliest_grant(goal, times, from)
     end
   end
 end
+local used
+local function count_used()
+  if not used then
+    local sec, count = string.match(gate[USED], '(%d+) (%d+)')
+    used = tonumber(sec) == second and tonumber(count) or 0
+  end
+  used = used + 1
+  set(USED, ms(second) .. ' ' .. ms(used))
+end
 local function take_token(s, i, times)
   if s <= us then
     set('level', gate.level - 1)
@@ -209,9 +225,7 @@ local function take_token(s, i, times)
     table.insert(times, i + 1, s)
     set_held_grants(times)
   end
-  local sec, count = string.match(gate[USED], '(%d+) (%d+)')
-  if tonumber(sec) ~= second then count = 0 end
-  set(USED, string.format('%.0f %d', second, count + 1))
+  count_used()
   return (s - us) / 1000
 end
 local function waiters_key(lane) return tag .. ':line:' .. lane end

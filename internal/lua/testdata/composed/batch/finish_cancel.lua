@@ -1,12 +1,22 @@
+-- lua/memo.lua
+local cancelled_key, cancelling_key, account_key, batch_key, requeued_key, stop_field, memo, schedule_feed, tag do
+function memo(f)
+  return setmetatable({}, { __index = function(results, x)
+    results[x] = f(x)
+    return results[x]
+  end })
+end
 -- lua/keys.lua
-local cancelled_key, cancelling_key, account_key, batch_key, requeued_key, stop_field, schedule_feed, tag do
+end do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-function account_key() return tag .. ':account' end
+local ACCOUNT = tag .. ':account'
+function account_key() return ACCOUNT end
 function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local QUEUED = memo(function(lane) return tag .. ':queued:' .. LANE[lane] end)
+local function queued_key(lane) return QUEUED[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/feeding.lua
 end do

@@ -1,22 +1,29 @@
+-- lua/memo.lua
+local cancelled_key, deadlines_key, delivery_key, order_key, pending_key, undelivered_key, ENDED, NEW_HEADER, account_key, batch_key, deliveries_key, erase_audited, erase_deliveries, load_header, load_readable, mention_event, queued_key, requeued_key, take_mentions, unlist_for_operator, with_events, batch_row, erase, header_of_new, is_new, may_be_empty, minute_of, now, old_key, read_header, NAME, count, erase_mentions, unlist_ended, parse_header, record_key, HEADER, clock, memo, ms, header, tag do
+function memo(f)
+  return setmetatable({}, { __index = function(results, x)
+    results[x] = f(x)
+    return results[x]
+  end })
+end
 -- lua/keys.lua
-local cancelled_key, deadlines_key, delivery_key, order_key, pending_key, undelivered_key, ENDED, NEW_HEADER, account_key, batch_key, deliveries_key, erase_audited, erase_deliveries, load_header, load_readable, mention_event, queued_key, requeued_key, take_mentions, unlist_for_operator, with_events, batch_row, erase, header_of_new, is_new, may_be_empty, minute_of, old_key, read_header, NAME, count, erase_mentions, unlist_ended, parse_header, now, record_key, HEADER, clock, ms, header, tag do
+end do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 function record_key(id) return tag .. '/' .. id end
 function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-function account_key() return tag .. ':account' end
+local ACCOUNT = tag .. ':account'
+function account_key() return ACCOUNT end
 function batch_key(number) return tag .. ':batch:' .. number end
-function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local QUEUED = memo(function(lane) return tag .. ':queued:' .. LANE[lane] end)
+function queued_key(lane) return QUEUED[lane] end
 function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
 end do
 clock = redis.call('TIME')
 now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local now_text = string.format('%.0f', now)
-function ms(n)
-  if n == now then return now_text end
-  return string.format('%.0f', n)
-end
+local TEXT = memo(function(n) return string.format('%.0f', n) end)
+function ms(n) return TEXT[n] end
 -- lua/record.lua
 end do
 HEADER, NEW_HEADER = 74, 20
@@ -26,12 +33,6 @@ local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......
 local NEW_COLUMNS = '^n(......)(.............)'
 function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
 local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
-local function memo(f)
-  return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
-  end })
-end
 local NUMBER = memo(tonumber)
 local DIGITS = memo(function(width)
   local format = '%0' .. width .. '.0f'

@@ -1,12 +1,17 @@
+-- lua/memo.lua
+local now, memo, clock, ms do
+function memo(f)
+  return setmetatable({}, { __index = function(results, x)
+    results[x] = f(x)
+    return results[x]
+  end })
+end
 -- lua/clock.lua
-local clock, ms, now do
+end do
 clock = redis.call('TIME')
 now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local now_text = string.format('%.0f', now)
-function ms(n)
-  if n == now then return now_text end
-  return string.format('%.0f', n)
-end
+local TEXT = memo(function(n) return string.format('%.0f', n) end)
+function ms(n) return TEXT[n] end
 -- faceki/store_token.lua
 end
 local holder, kind, value, lifetime = unpack(ARGV)

@@ -1,5 +1,5 @@
 -- ledger/buffer.lua
-local MAX_UNLOGGED, MAX_UNOBSERVED, OBSERVE_EVERY, RAMP_AFTER, clear_probe, clock_jumped_ahead, clock_stepped, list_ended, old_key, store_counts, LANE, MAX_DRIFT, MAX_PAUSE, NEW_HEADER, REFUSAL_TTL, admit_by_rate, admit_call, attempt_is_over, calls_hang, count_possible_duplicates, count_refused, deadlines_key, in_retry_pause, infos, learn_latency, list_for_operator, load_header, observe, outcome_with_attempt, probe_gate, read_records, remove_refusal, replace_header, requeued_key, require_fields, send_collected, set_link_kind, turn_ref, unlist_for_operator, CONNECT_TIMEOUT, RAMP_TIME, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, earliest_grant, header_of_new, is_granted, is_new, is_probe, link_kind, read_header, remove_call, save_header, stop_field, take_token, update_refusal, with_attempt, with_earlier, ENDED, RANK, USED, WAITER_TTL, admit, attempts_of, batch_key, call_name, conclude, counts_of, record_change, report_signal, settle_bucket, store_gate, ANSWER_TIMEOUT, FIRST_PAUSE, batch_info, count_uncertain, expired, held_grants, max_ahead, read_gate, refusal, store_refusal, dirty, expected, parse_header, record_key, write_record, close_for, close_reason, members, pushed, queued_key, second, CALLS, HEADER, MAX_WAIT, batch_counts, increments, refusal_key, throttled, account_key, changes, sections, NAME, count, move, us, fault, kind, header, created, records, changed, tag, clock, set, ms, now, call, gate local redis = redis do
+local MAX_UNLOGGED, MAX_UNOBSERVED, OBSERVE_EVERY, RAMP_AFTER, clear_probe, clock_jumped_ahead, clock_stepped, list_ended, old_key, store_counts, LANE, MAX_DRIFT, MAX_PAUSE, NEW_HEADER, REFUSAL_TTL, admit_by_rate, admit_call, attempt_is_over, calls_hang, count_possible_duplicates, count_refused, deadlines_key, in_retry_pause, infos, learn_latency, list_for_operator, load_header, observe, outcome_with_attempt, probe_gate, read_records, remove_refusal, replace_header, requeued_key, require_fields, send_collected, set_link_kind, turn_ref, unlist_for_operator, CONNECT_TIMEOUT, RAMP_TIME, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, earliest_grant, header_of_new, is_granted, is_new, is_probe, link_kind, read_header, remove_call, save_header, stop_field, take_token, update_refusal, with_attempt, with_earlier, ENDED, RANK, USED, WAITER_TTL, admit, attempts_of, batch_key, call_name, conclude, counts_of, record_change, report_signal, settle_bucket, store_gate, ANSWER_TIMEOUT, FIRST_PAUSE, batch_info, count_uncertain, expired, held_grants, max_ahead, read_gate, refusal, store_refusal, dirty, expected, parse_header, record_key, write_record, close_for, close_reason, members, pushed, queued_key, CALLS, HEADER, MAX_WAIT, batch_counts, increments, memo, refusal_key, second, throttled, account_key, changes, count, sections, NAME, move, us, fault, kind, header, created, records, changed, tag, clock, set, ms, now, call, gate local redis = redis do
 local server = redis
 records, changed, members, increments, pushed = {}, {}, {}, {}, {}
 local function send_record(key)
@@ -94,25 +94,32 @@ function send_collected()
   for key in pairs(increments) do send_increments(key) end
   for key in pairs(pushed) do send_pushed(key) end
 end
+-- lua/memo.lua
+end do
+function memo(f)
+  return setmetatable({}, { __index = function(results, x)
+    results[x] = f(x)
+    return results[x]
+  end })
+end
 -- lua/keys.lua
 end do
 tag = KEYS[1]
 LANE = { i = 'interactive', b = 'bulk' }
 function record_key(id) return tag .. '/' .. id end
 function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-function account_key() return tag .. ':account' end
+local ACCOUNT = tag .. ':account'
+function account_key() return ACCOUNT end
 function batch_key(number) return tag .. ':batch:' .. number end
-function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local QUEUED = memo(function(lane) return tag .. ':queued:' .. LANE[lane] end)
+function queued_key(lane) return QUEUED[lane] end
 function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
 end do
 clock = redis.call('TIME')
 now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local now_text = string.format('%.0f', now)
-function ms(n)
-  if n == now then return now_text end
-  return string.format('%.0f', n)
-end
+local TEXT = memo(function(n) return string.format('%.0f', n) end)
+function ms(n) return TEXT[n] end
 -- lua/clock_step.lua
 end do
 expected, MAX_DRIFT = 0, 500
@@ -203,12 +210,6 @@ local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......
 local NEW_COLUMNS = '^n(......)(.............)'
 function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
 local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
-local function memo(f)
-  return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
-  end })
-end
 local NUMBER = memo(tonumber)
 local DIGITS = memo(function(width)
   local format = '%0' .. width .. '.0f'
@@ -423,7 +424,7 @@ function outcome_with_attempt(outcome, h, took, why, uncertain)
 end
 -- lua/turn.lua
 end do
-function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+function turn_ref(id, h) return id .. ':' .. ms(h.gen) .. ':' .. ms(h.run) .. ':' .. ms(h.turn) end
 local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
 local function enqueue(h, id)
   move(h, 'q')
@@ -543,6 +544,15 @@ function earliest_grant(goal, times, from)
     end
   end
 end
+local used
+local function count_used()
+  if not used then
+    local sec, count = string.match(gate[USED], '(%d+) (%d+)')
+    used = tonumber(sec) == second and tonumber(count) or 0
+  end
+  used = used + 1
+  set(USED, ms(second) .. ' ' .. ms(used))
+end
 function take_token(s, i, times)
   if s <= us then
     set('level', gate.level - 1)
@@ -550,9 +560,7 @@ function take_token(s, i, times)
     table.insert(times, i + 1, s)
     set_held_grants(times)
   end
-  local sec, count = string.match(gate[USED], '(%d+) (%d+)')
-  if tonumber(sec) ~= second then count = 0 end
-  set(USED, string.format('%.0f %d', second, count + 1))
+  count_used()
   return (s - us) / 1000
 end
 local function waiters_key(lane) return tag .. ':line:' .. lane end
@@ -942,8 +950,8 @@ end do
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
   return redis.call('XADD', tag .. ':results', '*',
     'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
-    'data', '{"application_id":' .. id_json .. ',"generation":' .. h.gen .. ',"run":' .. h.run .. head
-      .. middle .. ',"attempts":' .. h.attempts .. ',"possible_duplicates":' .. h.dups .. tail .. '}')
+    'data', '{"application_id":' .. id_json .. ',"generation":' .. ms(h.gen) .. ',"run":' .. ms(h.run) .. head
+      .. middle .. ',"attempts":' .. ms(h.attempts) .. ',"possible_duplicates":' .. ms(h.dups) .. tail .. '}')
 end
 local EVENT_TYPE = { C = 'link.created', F = 'link.failed', X = 'link.cancelled', h = 'link.held' }
 function with_earlier(earlier, outcome)
@@ -966,7 +974,7 @@ function conclude(id, key, raw, h, state, e, fields, counts, attempts)
   list_for_operator(h, id)
   h.flag = '-'
   local entry = publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
-  local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
+  local outcome = '{"run":' .. ms(h.run) .. ',"status":"' .. NAME[state] .. '"' .. fields
     .. (attempts or attempts_of(before)) .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
   write_record(key, h, content, resolved, outcome, earlier)
   if ENDED[state] then list_ended(id, now) end

@@ -1,22 +1,29 @@
+-- lua/memo.lua
+local CONNECT_TIMEOUT, MAX_WAIT, NAME, RAMP_AFTER, account_key, batch_key, clear_probe, clock_stepped, queued_key, ANSWER_TIMEOUT, LANE, MAX_DRIFT, MAX_PAUSE, NEW_HEADER, RAMP_TIME, REFUSAL_TTL, abandon_probe, attempt_is_over, learn_latency, load_header, load_readable, record_key, remove_call, remove_refusal, require_fields, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, enqueue, header_of_new, is_new, is_probe, move, parse_header, refusal, store_gate, store_refusal, turn_ref, update_refusal, RANK, count, read_gate, record_change, FIRST_PAUSE, second, CALLS, close_for, close_reason, dirty, expected, changes, HEADER, memo, refusal_key, throttled, header, tag, clock, now, set, ms, gate do
+function memo(f)
+  return setmetatable({}, { __index = function(results, x)
+    results[x] = f(x)
+    return results[x]
+  end })
+end
 -- lua/keys.lua
-local CONNECT_TIMEOUT, MAX_WAIT, NAME, RAMP_AFTER, account_key, batch_key, clear_probe, clock_stepped, queued_key, ANSWER_TIMEOUT, LANE, MAX_DRIFT, MAX_PAUSE, NEW_HEADER, RAMP_TIME, REFUSAL_TTL, abandon_probe, attempt_is_over, learn_latency, load_header, load_readable, record_key, remove_call, remove_refusal, require_fields, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, enqueue, header_of_new, is_new, is_probe, move, parse_header, refusal, store_gate, store_refusal, turn_ref, update_refusal, RANK, count, read_gate, record_change, FIRST_PAUSE, second, CALLS, close_for, close_reason, dirty, expected, changes, HEADER, refusal_key, throttled, header, tag, clock, ms, set, now, gate do
+end do
 tag = KEYS[1]
 LANE = { i = 'interactive', b = 'bulk' }
 function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-function account_key() return tag .. ':account' end
+local ACCOUNT = tag .. ':account'
+function account_key() return ACCOUNT end
 function batch_key(number) return tag .. ':batch:' .. number end
-function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local QUEUED = memo(function(lane) return tag .. ':queued:' .. LANE[lane] end)
+function queued_key(lane) return QUEUED[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
 end do
 clock = redis.call('TIME')
 now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local now_text = string.format('%.0f', now)
-function ms(n)
-  if n == now then return now_text end
-  return string.format('%.0f', n)
-end
+local TEXT = memo(function(n) return string.format('%.0f', n) end)
+function ms(n) return TEXT[n] end
 -- lua/clock_step.lua
 end do
 expected, MAX_DRIFT = 0, 500
@@ -31,12 +38,6 @@ local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......
 local NEW_COLUMNS = '^n(......)(.............)'
 function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
 local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
-local function memo(f)
-  return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
-  end })
-end
 local NUMBER = memo(tonumber)
 local DIGITS = memo(function(width)
   local format = '%0' .. width .. '.0f'
@@ -145,7 +146,7 @@ function move(h, state, counts)
 end
 -- lua/turn.lua
 end do
-function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+function turn_ref(id, h) return id .. ':' .. ms(h.gen) .. ':' .. ms(h.run) .. ':' .. ms(h.turn) end
 local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
 function enqueue(h, id)
   move(h, 'q')

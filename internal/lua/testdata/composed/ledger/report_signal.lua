@@ -1,21 +1,28 @@
+-- lua/memo.lua
+local CONNECT_TIMEOUT, MAX_WAIT, RAMP_AFTER, clear_probe, gate_is_closed, ANSWER_TIMEOUT, COMMON_FIELDS, MAX_PAUSE, RAMP_TIME, REFUSAL_TTL, learn_latency, remove_call, remove_refusal, require_fields, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, is_probe, report_signal, store_gate, store_refusal, update_refusal, RANK, record_change, FIRST_PAUSE, changes, memo, read_gate, refusal, second, CALLS, close_for, close_reason, dirty, refusal_key, throttled, clock, tag, ms, now, set, gate do
+function memo(f)
+  return setmetatable({}, { __index = function(results, x)
+    results[x] = f(x)
+    return results[x]
+  end })
+end
 -- lua/clock.lua
-local CONNECT_TIMEOUT, MAX_WAIT, RAMP_AFTER, clear_probe, gate_is_closed, ANSWER_TIMEOUT, COMMON_FIELDS, MAX_PAUSE, RAMP_TIME, REFUSAL_TTL, learn_latency, remove_call, remove_refusal, require_fields, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, is_probe, report_signal, store_gate, store_refusal, update_refusal, RANK, record_change, FIRST_PAUSE, changes, read_gate, refusal, second, CALLS, close_for, close_reason, dirty, refusal_key, throttled, clock, tag, ms, set, now, gate do
+end do
 clock = redis.call('TIME')
 now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local now_text = string.format('%.0f', now)
-function ms(n)
-  if n == now then return now_text end
-  return string.format('%.0f', n)
-end
+local TEXT = memo(function(n) return string.format('%.0f', n) end)
+function ms(n) return TEXT[n] end
 -- lua/keys.lua
 end do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 local function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-local function account_key() return tag .. ':account' end
+local ACCOUNT = tag .. ':account'
+local function account_key() return ACCOUNT end
 local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local QUEUED = memo(function(lane) return tag .. ':queued:' .. LANE[lane] end)
+local function queued_key(lane) return QUEUED[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- admission/gate_state.lua
 end do

@@ -1,12 +1,22 @@
+-- lua/memo.lua
+local account_key, NEW_HEADER, load_header, load_readable, record_key, requeue, header_of_new, is_new, parse_header, memo, HEADER, tag, header do
+function memo(f)
+  return setmetatable({}, { __index = function(results, x)
+    results[x] = f(x)
+    return results[x]
+  end })
+end
 -- lua/keys.lua
-local account_key, NEW_HEADER, load_header, load_readable, record_key, requeue, header_of_new, is_new, parse_header, HEADER, tag, header do
+end do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-function account_key() return tag .. ':account' end
+local ACCOUNT = tag .. ':account'
+function account_key() return ACCOUNT end
 local function batch_key(number) return tag .. ':batch:' .. number end
-local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local QUEUED = memo(function(lane) return tag .. ':queued:' .. LANE[lane] end)
+local function queued_key(lane) return QUEUED[lane] end
 local function deadlines_key() return tag .. ':deadlines' end
 -- lua/record.lua
 end do
@@ -17,12 +27,6 @@ local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......
 local NEW_COLUMNS = '^n(......)(.............)'
 function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
 local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
-local function memo(f)
-  return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
-  end })
-end
 local NUMBER = memo(tonumber)
 local DIGITS = memo(function(width)
   local format = '%0' .. width .. '.0f'

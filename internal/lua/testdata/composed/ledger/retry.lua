@@ -1,12 +1,22 @@
+-- lua/memo.lua
+local ENDED, batch_key, list_ended, batch_row, conclude, deadlines_key, list_for_operator, minute_of, queued_key, requeue, add_mention, attempts_of, enqueue, now, record_key, unlist_for_operator, with_earlier, write_record, account_key, parse_header, count, format_header, sections, NAME, move, clock, memo, header, tag, ms do
+function memo(f)
+  return setmetatable({}, { __index = function(results, x)
+    results[x] = f(x)
+    return results[x]
+  end })
+end
 -- lua/keys.lua
-local ENDED, batch_key, list_ended, batch_row, conclude, deadlines_key, list_for_operator, minute_of, queued_key, requeue, add_mention, attempts_of, enqueue, record_key, unlist_for_operator, with_earlier, write_record, account_key, parse_header, count, format_header, now, sections, NAME, move, clock, ms, header, tag do
+end do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 function record_key(id) return tag .. '/' .. id end
 local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-function account_key() return tag .. ':account' end
+local ACCOUNT = tag .. ':account'
+function account_key() return ACCOUNT end
 function batch_key(number) return tag .. ':batch:' .. number end
-function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local QUEUED = memo(function(lane) return tag .. ':queued:' .. LANE[lane] end)
+function queued_key(lane) return QUEUED[lane] end
 function deadlines_key() return tag .. ':deadlines' end
 -- lua/record.lua
 end do
@@ -17,12 +27,6 @@ local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......
 local NEW_COLUMNS = '^n(......)(.............)'
 local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
 local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
-local function memo(f)
-  return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
-  end })
-end
 local NUMBER = memo(tonumber)
 local DIGITS = memo(function(width)
   local format = '%0' .. width .. '.0f'
@@ -101,11 +105,8 @@ function batch_row(raw) return string.match(sections(raw), '"ro?w?":(%d+)}$') en
 end do
 clock = redis.call('TIME')
 now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local now_text = string.format('%.0f', now)
-function ms(n)
-  if n == now then return now_text end
-  return string.format('%.0f', n)
-end
+local TEXT = memo(function(n) return string.format('%.0f', n) end)
+function ms(n) return TEXT[n] end
 -- lua/counters.lua
 end do
 function count(batch, state, n)
@@ -134,7 +135,7 @@ function unlist_for_operator(h, id)
 end
 -- lua/turn.lua
 end do
-local function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+local function turn_ref(id, h) return id .. ':' .. ms(h.gen) .. ':' .. ms(h.run) .. ':' .. ms(h.turn) end
 local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
 function enqueue(h, id)
   move(h, 'q')
@@ -190,8 +191,8 @@ end do
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
   return redis.call('XADD', tag .. ':results', '*',
     'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
-    'data', '{"application_id":' .. id_json .. ',"generation":' .. h.gen .. ',"run":' .. h.run .. head
-      .. middle .. ',"attempts":' .. h.attempts .. ',"possible_duplicates":' .. h.dups .. tail .. '}')
+    'data', '{"application_id":' .. id_json .. ',"generation":' .. ms(h.gen) .. ',"run":' .. ms(h.run) .. head
+      .. middle .. ',"attempts":' .. ms(h.attempts) .. ',"possible_duplicates":' .. ms(h.dups) .. tail .. '}')
 end
 local EVENT_TYPE = { C = 'link.created', F = 'link.failed', X = 'link.cancelled', h = 'link.held' }
 function with_earlier(earlier, outcome)
@@ -214,7 +215,7 @@ function conclude(id, key, raw, h, state, e, fields, counts, attempts)
   list_for_operator(h, id)
   h.flag = '-'
   local entry = publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
-  local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
+  local outcome = '{"run":' .. ms(h.run) .. ',"status":"' .. NAME[state] .. '"' .. fields
     .. (attempts or attempts_of(before)) .. ',"ended_at":"' .. e.at .. '","entry":"' .. entry .. '"}'
   write_record(key, h, content, resolved, outcome, earlier)
   if ENDED[state] then list_ended(id, now) end

@@ -1,22 +1,29 @@
+-- lua/memo.lua
+local ENDED, deadlines_key, old_key, order_key, NAME, NEW_HEADER, backlog_refusal, batch_refusal, joined_key, mention_rows, new_record, save_header, store_chunk, unlist_for_operator, account_key, batch_key, batch_row, enqueue, move, new_header, schedule_feed, parse_header, queued_key, record_key, stored_records, format_header, load_header, requeue, count, HEADER, clock, memo, now, tag, header, ms do
+function memo(f)
+  return setmetatable({}, { __index = function(results, x)
+    results[x] = f(x)
+    return results[x]
+  end })
+end
 -- lua/keys.lua
-local ENDED, deadlines_key, old_key, order_key, NAME, NEW_HEADER, backlog_refusal, batch_refusal, joined_key, mention_rows, new_record, save_header, store_chunk, unlist_for_operator, account_key, batch_key, batch_row, enqueue, move, new_header, schedule_feed, parse_header, queued_key, record_key, stored_records, format_header, load_header, requeue, count, HEADER, clock, ms, now, tag, header do
+end do
 tag = KEYS[1]
 local LANE = { i = 'interactive', b = 'bulk' }
 function record_key(id) return tag .. '/' .. id end
 function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
-function account_key() return tag .. ':account' end
+local ACCOUNT = tag .. ':account'
+function account_key() return ACCOUNT end
 function batch_key(number) return tag .. ':batch:' .. number end
-function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local QUEUED = memo(function(lane) return tag .. ':queued:' .. LANE[lane] end)
+function queued_key(lane) return QUEUED[lane] end
 function deadlines_key() return tag .. ':deadlines' end
 -- lua/clock.lua
 end do
 clock = redis.call('TIME')
 now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local now_text = string.format('%.0f', now)
-function ms(n)
-  if n == now then return now_text end
-  return string.format('%.0f', n)
-end
+local TEXT = memo(function(n) return string.format('%.0f', n) end)
+function ms(n) return TEXT[n] end
 -- lua/record.lua
 end do
 HEADER, NEW_HEADER = 74, 20
@@ -26,12 +33,6 @@ local HEADER_COLUMNS = '^([12])(.)(.)(.)(...)(...)(....)(.....)(..)(....)(......
 local NEW_COLUMNS = '^n(......)(.............)'
 local function is_new(raw) return string.sub(raw, 1, 1) == 'n' end
 local function header_length(raw) return is_new(raw) and NEW_HEADER or HEADER end
-local function memo(f)
-  return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
-  end })
-end
 local NUMBER = memo(tonumber)
 local DIGITS = memo(function(width)
   local format = '%0' .. width .. '.0f'
@@ -134,7 +135,7 @@ function unlist_for_operator(h, id)
 end
 -- lua/turn.lua
 end do
-local function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+local function turn_ref(id, h) return id .. ':' .. ms(h.gen) .. ':' .. ms(h.run) .. ':' .. ms(h.turn) end
 local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
 function enqueue(h, id)
   move(h, 'q')
