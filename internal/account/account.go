@@ -104,7 +104,8 @@ func (a *Reader) Summary(ctx context.Context) (upstream string, backlog Backlog,
 	alive, ahead := now.Add(-fleet.DeadAfter).UnixMilli(), now.Add(fleet.DeadAfter).UnixMilli()
 	var fields *redis.SliceCmd
 	var interactive, bulk, living *redis.IntCmd
-	_, err = a.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+	// Not in a transaction, which a full Redis refuses.
+	_, err = a.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		fields = pipe.HMGet(ctx, a.keys.State(), "upstream", "waiting")
 		interactive = pipe.ZCard(ctx, a.keys.Queued(request.Interactive))
 		bulk = pipe.ZCard(ctx, a.keys.Queued(request.Bulk))

@@ -10,6 +10,7 @@ import (
 	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
+	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/results"
 )
@@ -58,5 +59,23 @@ func TestGauges_ReportTheStoredAccount(t *testing.T) {
 	}
 	if g := s.Gauges().Results.Groups[1]; g.Lag != 100 || !g.LagAtLeast {
 		t.Errorf("the gauges are %+v", g)
+	}
+}
+
+// A full Redis refuses much; the status and the metrics, which have its memory, must not be
+// among it.
+func TestGauges_CanBeReadFromAFullRedis(t *testing.T) {
+	t.Parallel()
+	h := ledgertest.NewOn(t, redistest.Start(t))
+	h.Import("spring", ledgertest.Rows(1, 5))
+	const limit = 1 << 20
+	h.Must(h.Redis.ConfigSet(t.Context(), "maxmemory", fmt.Sprint(limit)).Err())
+	if g := h.Gauges(); g.Backlog.Bulk != 5 || g.Workers != 1 || g.Memory.Max != limit || g.Memory.Used < limit {
+		t.Errorf("the gauges are %+v", g)
+	}
+	s, err := h.Stores.Account.Status(t.Context())
+	h.Must(err)
+	if s.Backlog.Bulk != 5 || s.Workers != 1 || s.Upstream != "simulated" {
+		t.Errorf("the status is %+v", s)
 	}
 }
