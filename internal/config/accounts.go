@@ -70,10 +70,7 @@ func (f *accountFile) load(env *environment, environ []string, needs Needs) (c C
 		return c, true
 	}
 	for _, problem := range err.(*Error).Problems { //nolint:errorlint,forcetypeassert // Load returns no other
-		if f.owns(problem, env) {
-			problem = f.path + ": " + problem
-		}
-		env.problems = append(env.problems, problem)
+		env.problems = append(env.problems, f.located(problem, env))
 	}
 	return c, false
 }
@@ -180,13 +177,19 @@ func (f *accountFile) over(environ []string) []string {
 	return append(merged, f.entries...)
 }
 
-// owns reports whether a problem is one of the file: of a setting in it, or of one that is
-// missing in it and in the environment of the process.
-func (f *accountFile) owns(problem string, process *environment) bool {
+// located puts the file, and the line if there is one, before a problem of the file: of a
+// setting in it, or of one that is missing in it and in the environment of the process.
+func (f *accountFile) located(problem string, process *environment) string {
 	name, _, _ := strings.Cut(problem, " ")
 	name = strings.TrimSuffix(strings.TrimSuffix(name, ":"), fileSuffix)
-	_, own := f.lines[name]
-	return own || ofAccount(name) && !process.given(name)
+	switch line, own := f.lines[name]; {
+	case own:
+		return fmt.Sprintf("%s:%d: %s", f.path, line, problem)
+	case ofAccount(name) && !process.given(name):
+		return f.path + ": " + problem
+	default:
+		return problem
+	}
 }
 
 // ofAccount reports whether a setting is one of an account, and not of the process.

@@ -85,9 +85,9 @@ func TestLoadAccounts_NamesFileAndKeyOfEachProblem(t *testing.T) {
 		"a broken secret": {map[string]string{"shop.env": good + "aHVzaC1odXNo\nbW9yZQ==\nexport FACEKI_RATE=5/s"}, nil, []string{
 			"DIR/shop.env:3: is not of the form KEY=VALUE", "DIR/shop.env:4: is not of the form KEY=VALUE", "DIR/shop.env:5: is not of the form KEY=VALUE"}},
 		"wrong and missing values": {map[string]string{"shop.env": good + "FACEKI_RATE=fast\nKYCLINK_MAX_ATTEMPTS=\nKYCLINK_REDIRECT_HOSTS=*.*", "bank.env": ""}, nil, []string{
-			"DIR/bank.env: FACEKI_CLIENT_ID is missing;", "DIR/bank.env: FACEKI_CLIENT_SECRET is missing;", "DIR/shop.env: FACEKI_RATE is wrong:",
-			"DIR/shop.env: KYCLINK_MAX_ATTEMPTS is empty;", "DIR/shop.env: KYCLINK_REDIRECT_HOSTS:"}},
-		"both forms of a secret": {map[string]string{"shop.env": good + "FACEKI_CLIENT_SECRET_FILE=x"}, nil, []string{"DIR/shop.env: FACEKI_CLIENT_SECRET_FILE and FACEKI_CLIENT_SECRET are both set;"}},
+			"DIR/bank.env: FACEKI_CLIENT_ID is missing;", "DIR/bank.env: FACEKI_CLIENT_SECRET is missing;", "DIR/shop.env:3: FACEKI_RATE is wrong:",
+			"DIR/shop.env:4: KYCLINK_MAX_ATTEMPTS is empty;", "DIR/shop.env:5: KYCLINK_REDIRECT_HOSTS:"}},
+		"both forms of a secret": {map[string]string{"shop.env": good + "FACEKI_CLIENT_SECRET_FILE=x"}, nil, []string{"DIR/shop.env:3: FACEKI_CLIENT_SECRET_FILE and FACEKI_CLIENT_SECRET are both set;"}},
 		"a problem of the process": {map[string]string{"shop.env": good, "bank.env": good}, []string{"KYCLINK_LOG_LEVEL=loud", "FACEKI_RATE=fast"}, []string{
 			"FACEKI_RATE is wrong:", "KYCLINK_LOG_LEVEL is"}},
 		"an account beside accounts": {map[string]string{"shop.env": good}, []string{"KYCLINK_ACCOUNT=shop"}, []string{"KYCLINK_ACCOUNT is set, while KYCLINK_ACCOUNTS"}},
