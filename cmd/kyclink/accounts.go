@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"slices"
@@ -34,7 +35,7 @@ func serveAccounts(ctx context.Context, accounts []config.Config, log *zap.Logge
 	if err := process.openProcess(ctx, accounts...); err != nil {
 		return err
 	}
-	announce(os.Stderr, process.cfg)
+	announce(os.Stderr, accounts...)
 	log.Info("serving several accounts", zap.Int("accounts", len(accounts)))
 	watch := account.NewWatch(process.rdb, logging.Limited(log))
 	all := make([]*servedAccount, len(accounts))
@@ -56,7 +57,7 @@ func serveAccounts(ctx context.Context, accounts []config.Config, log *zap.Logge
 	return nil
 }
 
-// mostFiles is the number of files that a warning names.
+// mostFiles is the number of files that a warning names, and of simulators.
 const mostFiles = 10
 
 // warnOfFiles warns of files that are valid, but probably not meant so.
@@ -123,13 +124,21 @@ func (a *servedAccount) serve(ctx context.Context, metrics *monitor.Metrics) {
 			}
 			return
 		}
-		a.log.Error("account is not served; trying again", zap.Error(err), zap.Duration("pause", retryAccount))
+		a.log.Error("account is not served; trying again", zap.Error(explained(err)), zap.Duration("pause", retryAccount))
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(retryAccount):
 		}
 	}
+}
+
+// explained adds to an error of Redis what it means, and what to do.
+func explained(err error) error {
+	if more := config.Explain(err); more != "" {
+		return fmt.Errorf("%w; %s", err, more)
+	}
+	return err
 }
 
 func (a *servedAccount) work(ctx context.Context, metrics *monitor.Metrics) error {

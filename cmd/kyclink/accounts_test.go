@@ -14,6 +14,7 @@ import (
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -239,6 +240,30 @@ func TestAccounts_AreServedBesideOneThatCannotBeJoined(t *testing.T) {
 	}
 }
 
+// An account that a user of Redis may not change does not stop the others. The log says what
+// to do about it, and the start names each simulator.
+func TestAccounts_AreServedBesideOneWithoutPermission(t *testing.T) {
+	t.Parallel()
+	server := &database{redistest.Start(t).URL}
+	ill, well := newTenant(t, server, "ill", `{}`), newTenant(t, server, "well", `{}`)
+	fixture.Must(t, server.Client(t).Do(t.Context(), "ACL", "SETUSER", "default", "resetkeys", "~{kyclink:well}*", "~asynq:*").Err())
+	w := serveTenants(t, ill, well)
+	well.signup("S-1")
+	fixture.Eventually(t, "the log says what to do", func() bool {
+		for line := range strings.Lines(w.stderr.String()) {
+			if strings.Contains(line, "account is not served; trying again") && strings.Contains(line, "NOPERM") {
+				return strings.Contains(line, `"account":"ill"`) && strings.Contains(line, "give the user all rules of its role")
+			}
+		}
+		return false
+	})
+	for _, a := range []*tenant{ill, well} {
+		if url := strings.TrimPrefix(strings.Split(a.file, "\n")[0], "FACEKI_BASE_URL="); !strings.Contains(w.stderr.String(), "the simulator at "+url) {
+			t.Errorf("the start does not name the simulator of %s", a.name)
+		}
+	}
+}
+
 // If no account works for the same reason, the health says so once.
 func TestAllReady_SaysOnceWhatHappenedToManyAccounts(t *testing.T) {
 	t.Parallel()
@@ -288,7 +313,7 @@ func TestAccounts_NoneIsServedWithWrongSettings(t *testing.T) {
 	ill, well := newTenant(t, server, "ill", `{}`), newTenant(t, server, "well", `{}`)
 	ill.file += "FACEKI_RATE=fast\n"
 	w := serveTenants(t, ill, well)
-	if code := w.exit(); code != 78 || !strings.Contains(w.stderr.String(), "ill.env: FACEKI_RATE is wrong") {
+	if code := w.exit(); code != 78 || !strings.Contains(w.stderr.String(), "ill.env:4: FACEKI_RATE is wrong") {
 		t.Errorf("exit code %d: %s", code, w.stderr.String())
 	}
 	if keys := server.Client(t).Keys(t.Context(), "*").Val(); len(keys) > 0 {

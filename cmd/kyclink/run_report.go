@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/kyclink/kyclink/internal/column"
@@ -53,17 +54,29 @@ func interrupted(ctx context.Context, err error, p job.Progress) error {
 	return &codeError{exitInterrupted + int(s.signal), stopped}
 }
 
-// announce prints what is used instead of Redis or FaceKi, if anything.
-func announce(w io.Writer, cfg config.Config) {
-	if cfg.EmbeddedRedis() {
+// announce prints what is used instead of Redis or FaceKi for the accounts of the process, if
+// anything.
+func announce(w io.Writer, accounts ...config.Config) {
+	if accounts[0].EmbeddedRedis() {
 		fmt.Fprintln(w, "kyclink: KYCLINK_REDIS_URL is not set: using an embedded Redis, in this process")
 	}
-	switch {
-	case cfg.InProcess:
-		fmt.Fprintln(w, "kyclink: SIMULATED: links come from a simulator in this process, not from FaceKi")
-	case cfg.FaceKi.Simulated:
-		fmt.Fprintf(w, "kyclink: SIMULATED: links come from the simulator at %s, not from FaceKi\n", cfg.FaceKi.BaseURL)
+	if !accounts[0].FaceKi.Simulated {
+		return
 	}
+	var from []string
+	for _, cfg := range accounts {
+		simulator := "the simulator at " + cfg.FaceKi.BaseURL
+		if cfg.InProcess {
+			simulator = "a simulator in this process"
+		}
+		if !slices.Contains(from, simulator) {
+			from = append(from, simulator)
+		}
+	}
+	if len(from) > mostFiles {
+		from = []string{fmt.Sprintf("%d simulators", len(from))}
+	}
+	fmt.Fprintf(w, "kyclink: SIMULATED: links come from %s, not from FaceKi\n", strings.Join(from, " and "))
 }
 
 // simulatedNote returns the end of the last line of a job with simulated links.
