@@ -17,14 +17,14 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
-	"go.uber.org/goleak"
 
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { fixture.Alone(m) }
 
 const (
 	otherSecret = "whsec_b2xkIHNlY3JldCBvZiAyNCBieXRlcyEh"

@@ -6,12 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, foreignGoroutines()...) }
+func TestMain(m *testing.M) { fixture.Alone(m, foreignGoroutines()...) }
 
 // expectNoViolation runs the suite with cfg, completed by what all tests have in common. It
 // keeps data and logs if there is a violation.

@@ -7,13 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/kyclink/kyclink/internal/child"
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { fixture.Alone(m) }
 
 // start starts a script of the shell that prints "ready" when it can be stopped.
 func start(t *testing.T, script string) *child.Process {

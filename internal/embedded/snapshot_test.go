@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"github.com/kyclink/kyclink/internal/embedded"
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { fixture.Alone(m) }
 
 // Everything of every type that kyclink and asynq store is there again: bytes that are not
 // text, expiry times, and what consumers have not acknowledged.

@@ -6,13 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { fixture.Alone(m) }
 
 // TestRun_FindsNoProblemInAShortRun runs everything once. It is too short to judge growth.
 func TestRun_FindsNoProblemInAShortRun(t *testing.T) {
