@@ -121,7 +121,8 @@ func (a *account) Revoke() {
 	a.tokens = make(map[string]time.Time)
 }
 
-// Release lets the calls that hang now continue as if there had been no fault.
+// Release lets the calls that are in flight now continue as if there had been no fault, if they
+// hang.
 func (a *account) Release() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -179,7 +180,8 @@ func (a *account) countFault(reason string) {
 type reception struct {
 	latency    time.Duration
 	outage     *Fault
-	retryAfter time.Duration // 0: within the rate limit
+	retryAfter time.Duration   // 0: within the rate limit
+	release    <-chan struct{} // closed when the call may continue if it hangs
 }
 
 // begin counts an arriving call. The caller calls end when it has answered.
@@ -189,7 +191,7 @@ func (a *account) begin(at time.Time, id string) reception {
 	a.inFlight++
 	a.counts.LinkCalls++
 	a.calls.add(at, id)
-	r := reception{latency: time.Duration(a.script.Latency), outage: a.script.Outage}
+	r := reception{latency: time.Duration(a.script.Latency), outage: a.script.Outage, release: a.released}
 	if j := int64(a.script.Jitter); j > 0 {
 		r.latency += time.Duration(a.random(id, a.counts.LinkCalls).Int64N(2*j+1) - j)
 	}

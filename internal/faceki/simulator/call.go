@@ -36,10 +36,11 @@ func (s *Simulator) answerToken(w http.ResponseWriter, r *http.Request, id, secr
 	if fault == nil {
 		fault = s.script.TokenFault
 	}
+	release := s.released
 	s.mu.Unlock()
 	if fault != nil {
 		s.countFault(fault.Name)
-		if !s.fail(w, r, *fault, success{}) {
+		if !fail(w, r, *fault, success{}, release) {
 			return
 		}
 	}
@@ -122,7 +123,7 @@ func (s *Simulator) createLink(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case reception.outage != nil:
 		s.countFault(reception.outage.Name)
-		if !s.fail(w, r, *reception.outage, s.linkOf(id, reception.outage)) {
+		if !fail(w, r, *reception.outage, s.linkOf(id, reception.outage), reception.release) {
 			return
 		}
 	case reception.retryAfter != 0:
@@ -140,7 +141,7 @@ func (s *Simulator) createLink(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if fault := s.chooseFault(id); fault != nil {
-		if !s.fail(w, r, *fault, s.linkOf(id, fault)) {
+		if !fail(w, r, *fault, s.linkOf(id, fault), reception.release) {
 			return
 		}
 	}

@@ -11,8 +11,9 @@ import (
 )
 
 // fail answers with a fault; link is the link made before it, if any. It returns true
-// for a released call that hung without a link, which then proceeds normally.
-func (s *Simulator) fail(w http.ResponseWriter, r *http.Request, f Fault, link success) (proceed bool) {
+// for a released call that hung without a link, which then proceeds normally. The release is
+// that of the time when the call arrived.
+func fail(w http.ResponseWriter, r *http.Request, f Fault, link success, release <-chan struct{}) (proceed bool) {
 	kind, n, _ := f.number()
 	switch kind {
 	case "http":
@@ -31,7 +32,7 @@ func (s *Simulator) fail(w http.ResponseWriter, r *http.Request, f Fault, link s
 	}
 	switch f.Name {
 	case "hang":
-		if s.hang(r) && link.LinkID != "" {
+		if hang(r, release) && link.LinkID != "" {
 			writeJSON(w, http.StatusOK, link)
 			return false
 		}
@@ -98,10 +99,7 @@ func writeHTML(w http.ResponseWriter, status int, body string) {
 }
 
 // hang waits until the caller disconnects or the call is released.
-func (s *Simulator) hang(r *http.Request) (released bool) {
-	s.mu.Lock()
-	release := s.released
-	s.mu.Unlock()
+func hang(r *http.Request, release <-chan struct{}) (released bool) {
 	select {
 	case <-release:
 		return true

@@ -13,13 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { fixture.Alone(m) }
 
 // upstream is a simulator behind a real server, with a client that has a token.
 type upstream struct {
@@ -288,19 +286,12 @@ func TestSimulator_HangsUntilReleased(t *testing.T) {
 		t.Fatalf("a hanging call was answered: %s", a)
 	default:
 	}
-	// A call is counted just before it hangs, so release until both are answered.
+	if err := (remote{u.url}).release(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
-		for done := false; !done; {
-			if err := (remote{u.url}).release(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case a := <-answers:
-				if done = true; !strings.Contains(a, "simulator.invalid") {
-					t.Fatalf("released call: got %s, want a link", a)
-				}
-			case <-time.After(time.Millisecond):
-			}
+		if a := <-answers; !strings.Contains(a, "simulator.invalid") {
+			t.Fatalf("released call: got %s, want a link", a)
 		}
 	}
 	if s := u.sim.State(); s.Links != 2 || s.InFlight != 0 {
