@@ -90,8 +90,12 @@ func attemptWithin(d time.Duration) Call {
 
 func answerWithLink(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, linkAnswer) }
 
+// TestReady_KeepsSlowHandshakesOutOfTheGrant has grants that last for seconds, in which a busy
+// machine sends a call, and handshakes that last longer.
 func TestReady_KeepsSlowHandshakesOutOfTheGrant(t *testing.T) {
-	s := startCounting(t, 200*time.Millisecond, answerWithLink)
+	t.Parallel() // it waits for the handshakes
+	const grant, handshake = 4 * time.Second, 5 * time.Second
+	s := startCounting(t, handshake, answerWithLink)
 	c := s.client(t)
 	var all sync.WaitGroup
 	for range maxReady {
@@ -104,7 +108,7 @@ func TestReady_KeepsSlowHandshakesOutOfTheGrant(t *testing.T) {
 	all.Wait()
 	for range maxReady { // concurrently: each needs its own connection
 		all.Go(func() {
-			if _, f := c.CreateLink(t.Context(), attemptWithin(100*time.Millisecond)); f != nil {
+			if _, f := c.CreateLink(t.Context(), attemptWithin(grant)); f != nil {
 				t.Error(f)
 			}
 		})
@@ -114,7 +118,7 @@ func TestReady_KeepsSlowHandshakesOutOfTheGrant(t *testing.T) {
 		if f := c.Ready(t.Context()); f != nil {
 			t.Fatal(f)
 		}
-		if _, f := c.CreateLink(t.Context(), attemptWithin(100*time.Millisecond)); f != nil {
+		if _, f := c.CreateLink(t.Context(), attemptWithin(grant)); f != nil {
 			t.Fatal(f)
 		}
 	}
@@ -366,7 +370,7 @@ func TestPool_ConnectsThroughTheProxy(t *testing.T) {
 	if f := c.Ready(t.Context()); f != nil {
 		t.Fatal(f)
 	}
-	if f := createFault(c, attemptWithin(100*time.Millisecond)); f != nil || tunnels.Load() != 1 || s.calls.Load() != 1 {
+	if f := createFault(c, attemptWithin(time.Minute)); f != nil || tunnels.Load() != 1 || s.calls.Load() != 1 {
 		t.Fatalf("fault %v, %d tunnels, %d calls, want none, 1 and 1", f, tunnels.Load(), s.calls.Load())
 	}
 	c.pool.now = func() time.Time { return time.Now().Add(time.Minute) }

@@ -68,7 +68,7 @@ func TestTokens_AreReplacedWhenTheyCannotBeDecrypted(t *testing.T) {
 		}
 	}
 	damage(time.Now())
-	create(t, f.client(nil), fault.TokenUnavailable) // too soon after the last request
+	create(t, f.client(func(c *Config) { c.Timeout = time.Second }), fault.TokenUnavailable) // too soon after the last request
 	f.expectTokenRequests(1)
 	damage(time.Now().Add(-spacing))
 	create(t, f.client(nil), 0)

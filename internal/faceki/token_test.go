@@ -242,7 +242,7 @@ func TestCreateLink_ReturnsTheFaultOfTheTokenEndpoint(t *testing.T) {
 			t.Parallel()
 			timeout := time.Minute
 			if name == "hang" {
-				timeout = 200 * time.Millisecond
+				timeout = 2 * time.Second
 			}
 			script := simulator.Script{TokenFault: &simulator.Fault{Name: name}}
 			sim, c, _ := simulated(t, simulator.Config{Script: script}, func(c *Config) { c.Timeout = timeout })

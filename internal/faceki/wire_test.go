@@ -62,7 +62,7 @@ func attemptFor(id string, content request.Content) Call {
 func client(t *testing.T, baseURL string, change func(*Config)) (*Client, *clock) {
 	t.Helper()
 	cfg := config()
-	cfg.BaseURL, cfg.Simulated, cfg.Timeout = baseURL, true, 5*time.Second
+	cfg.BaseURL, cfg.Simulated, cfg.Timeout = baseURL, true, time.Minute
 	if change != nil {
 		change(&cfg)
 	}
@@ -196,7 +196,10 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestCreateLink_ClassifiesTheFaultsOfTheSimulator(t *testing.T) {
-	sim, c, _ := simulated(t, simulator.Config{}, func(c *Config) { c.Timeout = time.Second })
+	sim, c, _ := simulated(t, simulator.Config{}, nil)
+	if f := c.Ready(t.Context()); f != nil {
+		t.Fatal(f)
+	}
 	for name, kind := range map[string]fault.Kind{
 		"reset_before": fault.Lost, "reset_after": fault.Lost, "truncated": fault.Unreadable, "not_json": fault.Unreadable,
 		"too_long": fault.Unreadable, "hang": fault.TimedOut, "redirect": fault.NotFaceKi, "no_data": fault.Unusable,
@@ -206,6 +209,9 @@ func TestCreateLink_ClassifiesTheFaultsOfTheSimulator(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := sim.State().LinkCalls
+		if c.cfg.Timeout = time.Minute; name == "hang" {
+			c.cfg.Timeout = time.Second
+		}
 		made, f := c.CreateLink(t.Context(), attemptFor(name, request.Content{}))
 		if f == nil || f.Kind != kind || made != (request.Link{}) {
 			t.Errorf("%s: link %+v, fault %+v; want kind %d", name, made, f, kind)
@@ -214,6 +220,7 @@ func TestCreateLink_ClassifiesTheFaultsOfTheSimulator(t *testing.T) {
 			t.Errorf("%s: %d create calls, want 1", name, n)
 		}
 	}
+	c.cfg.Timeout = time.Minute
 	if err := sim.SetScript(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_429", RetryAfter: simulator.Duration(3 * time.Second)}}}}); err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +372,8 @@ func TestCreateLink_TimesOutWhenTheBodyStops(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	})
-	c, _ := client(t, s.URL, func(c *Config) { c.Timeout = 100 * time.Millisecond })
+	c, _ := client(t, s.URL, func(c *Config) { c.Timeout = time.Second })
+	setToken(c, "t0k3n")
 	if _, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f == nil || f.Kind != fault.TimedOut {
 		t.Errorf("fault %+v, want a timeout", f)
 	}
