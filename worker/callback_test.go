@@ -110,8 +110,9 @@ func TestCallbacks_RetryUntilDeliveredOrGivenUp(t *testing.T) {
 // Every end is delivered, whatever caused it, to the batch's URL if the request has none,
 // and not at all if neither has one.
 func TestCallbacks_DeliverEveryEnd(t *testing.T) {
+	t.Parallel()
 	h, box := mail(t, func(Delivery) Reply { return accepted })
-	late := time.Now().Add(1500 * time.Millisecond)
+	late := time.Now().Add(5 * time.Second) // until then the request is accepted
 	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring", Options: tasks.Options{CallbackURL: "https://batch.example/"}}, tasks.Rows([]tasks.Request{
 		{ApplicationID: "A-1"}, {ApplicationID: "A-2", CallbackURL: "https://own.example/", NotAfter: late}, {ApplicationID: "A-3"},
 	}), func(tasks.Result) {}))

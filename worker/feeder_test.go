@@ -37,7 +37,7 @@ func (h *harness) feeds(change func(*feeder.Config)) *feeding {
 	}
 	queue := asynq.NewClientFromRedisClient(h.Redis)
 	cfg := feeder.Config{
-		Source: k, MinQueued: 200, RateRead: func(float64) {}, Lease: 2 * time.Second, Log: zap.NewNop(), Limited: zap.NewNop(),
+		Source: k, MinQueued: 200, RateRead: func(float64) {}, Lease: 6 * time.Second, Log: zap.NewNop(), Limited: zap.NewNop(),
 		Enqueue: func(ctx context.Context, lane request.Lane, turn request.Ref) error {
 			return linktask.Enqueue(ctx, queue, h.Keys.Account, lane, turn)
 		},

@@ -208,7 +208,7 @@ func TestPipeline_EndsExpiredAndStaleTurnsWithoutACall(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	p := h.joined(h.book(), h.faceki)
-	soon := time.Now().Add(time.Second)
+	soon := time.Now().Add(5 * time.Second) // until then the request is accepted
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: soon})
 	h.Must(err)
 	ref := h.record("A-1").Ref()

@@ -53,7 +53,7 @@ func (h *harness) noTasks() {
 // taken processes a turn with a time limit: a query that fails is retried while the task
 // belongs to the handler.
 func (h *harness) taken(p *pipeline, ref request.Ref) error {
-	ctx, cancel := context.WithTimeout(h.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(h.Context(), time.Minute)
 	defer cancel()
 	return p.process(ctx, ref)
 }

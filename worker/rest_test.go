@@ -69,7 +69,7 @@ func TestWorker_RestsWhileItsAccountHasNoWork(t *testing.T) {
 		t.Errorf("the fleet has %d workers", n)
 	}
 	h.batch("row", 30)
-	h.Eventually("all rows have their links", func() bool { return h.sim.State().Links == 31 })
+	h.allCreated("row", 30)
 	h.expect("row-29", request.Created, 1, 0)
 	h.Must(p.stop())
 	if n := h.Redis.ZCard(t.Context(), h.Keys.Workers()).Val(); n != 0 {

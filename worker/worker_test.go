@@ -25,6 +25,9 @@ import (
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
+// longest is the time limit of calls: longer than a test takes, also on a busy machine.
+const longest = 10 * time.Minute
+
 // harness is one account with a real Redis, ledger and simulator around the worker.
 type harness struct {
 	*fixture.Account
@@ -48,7 +51,7 @@ func newHarnessOn(t testing.TB, server *redistest.Server, script simulator.Scrip
 	h.rate(100_000)
 	h.queue = asynq.NewInspectorFromRedisClient(h.Redis)
 	h.cfg = Config{
-		Account: Account{Name: h.Keys.Account, Simulated: true}, Defaults: Defaults{ExpiryMinutes: 60}, Calls: Calls{Timeout: 10 * time.Second},
+		Account: Account{Name: h.Keys.Account, Simulated: true}, Defaults: Defaults{ExpiryMinutes: 60}, Calls: Calls{Timeout: longest},
 		Retry: Retry{BackoffBase: time.Millisecond, BackoffCap: time.Millisecond},
 	}
 	h.sim, h.url = fixture.Upstream(t, simulator.Config{ClientID: "shop", ClientSecret: "hush", Script: script})
@@ -175,7 +178,7 @@ func (p *process) wait() error {
 	p.t.Helper()
 	select {
 	case <-p.over:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(longest / 3):
 		p.t.Fatal("the worker does not end")
 	}
 	return p.err
