@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
-	"go.uber.org/goleak"
 
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
@@ -35,7 +34,7 @@ const startTimeout = 3 * time.Minute
 func TestMain(m *testing.M) {
 	code, err := runTests(m)
 	if err == nil && code == 0 {
-		err = goleak.Find()
+		err = fixture.FindLeaks()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -84,12 +84,16 @@ func (s *system) populate() {
 	s.startAction(action.Request{Kind: action.RetryFailed, Filter: action.Filter{Batch: doneBatch}, Rate: "50/s"})
 	s.populateCallbacks()
 
-	s.importRows(pausedBatch, numbered("P", 1, 400)...)
+	// What is to be left is imported when the fast worker cannot call it any more.
+	s.importRows(pausedBatch, numbered("P", 1, 100)...)
 	s.awaitCount(pausedBatch, request.Created, 100)
 	s.run("batch", "pause", pausedBatch)
-	s.importRows(runningBatch, numbered("N", 20001, 20001+s.busyRows()-1)...)
-	s.awaitCount(runningBatch, request.Created, s.busyRows()/3)
+	s.importRows(pausedBatch, numbered("P", 101, 400)...)
+	third := s.busyRows() / 3
+	s.importRows(runningBatch, numbered("N", 20001, 20000+third)...)
+	s.awaitCount(runningBatch, request.Created, third)
 	fast.stop()
+	s.importRows(runningBatch, numbered("N", 20001+third, 20000+s.busyRows())...)
 	s.worker("FACEKI_RATE=20/s", "FACEKI_BURST=5")
 	s.Eventually("the speed is that of the second worker", func() bool {
 		now, err := s.reader.Snapshot(s.Context())

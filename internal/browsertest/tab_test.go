@@ -42,7 +42,7 @@ type tab struct {
 }
 
 // actionTimeout limits one action of the browser on an overloaded machine.
-const actionTimeout = 2 * time.Minute
+const actionTimeout = 5 * time.Minute
 
 // reportViolations makes every page report violations of its Content-Security-Policy.
 const reportViolations = `document.addEventListener("securitypolicyviolation", (e) =>
