@@ -134,6 +134,7 @@ func TestHeld_IncludesCallsOfAKilledWorker(t *testing.T) {
 	w := start(t, settings, "worker", "--simulate")
 	fixture.Eventually(t, "some are made and some are called", func() bool { return sim.State().Links > 5 && sim.Application("P-0010").Calls == 1 })
 	w.kill()
+	disconnected(t, rdb)
 	calling := with(links(t, client, 60), tasks.Calling)
 	if len(calling) == 0 {
 		t.Fatal("no request was being called when its worker was killed")

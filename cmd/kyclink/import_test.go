@@ -47,6 +47,7 @@ func TestImport_AcceptsEachRowOnceWhenKilled(t *testing.T) {
 			}
 		})
 		p.kill()
+		disconnected(t, rdb)
 	}
 	before := accepted()
 	for i := range 2 {

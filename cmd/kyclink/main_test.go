@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -90,10 +91,28 @@ func (d *database) Client(t testing.TB) *redis.Client {
 	t.Helper()
 	o, err := redis.ParseURL(d.URL)
 	fixture.Must(t, err)
-	o.ContextTimeoutEnabled = true
+	o.ContextTimeoutEnabled, o.ClientName = true, ownClients
 	rdb := redis.NewClient(o)
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb
+}
+
+// ownClients is the name of the connections of the tests themselves.
+const ownClients = "test"
+
+// disconnected waits until only the test itself is connected to its database: Redis has
+// carried out then what a killed process had sent.
+func disconnected(t testing.TB, rdb *redis.Client) {
+	t.Helper()
+	database := fmt.Sprintf(" db=%d ", rdb.Options().DB)
+	fixture.Eventually(t, "only the test is connected to its database", func() bool {
+		for client := range strings.Lines(rdb.ClientList(t.Context()).Val()) {
+			if strings.Contains(client, database) && !strings.Contains(client, " name="+ownClients+" ") {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // process is a process that a test started. It is killed at the end of the test.
