@@ -54,15 +54,7 @@ func TestServe_LimitsItsHTTPConnections(t *testing.T) {
 		_, _ = io.WriteString(conn, "GET /v1/openapi.yaml HTTP/1.1\r\nHost: a\r\n\r\n")
 	}
 	fixture.Eventually(t, "the last connections wait", func() bool { return strings.Contains(p.stderr.String(), "all HTTP connections are in use") })
-	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get("http://" + watched + "/readyz")
-	if err != nil {
-		t.Fatalf("health does not answer: %v\n%s", err, p.stderr.String())
-	}
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Errorf("/readyz answers %d", resp.StatusCode)
-	}
+	fixture.Eventually(t, "it is ready", func() bool { status, _ := look(t, "http://"+watched+"/readyz"); return status == http.StatusOK })
 	last := held[len(held)-1]
 	for _, conn := range held[:len(held)-1] {
 		_ = conn.Close()

@@ -165,7 +165,7 @@ func TestFailedRetry_ContinuesAfterAnInterrupt(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
 	stores := failedRequests(t, server.Client(t), 3000)
-	interruptedRetry(t, []string{"KYCLINK_REDIS_URL=" + server.URL}, stores, 3000, "500/s")
+	interruptedRetry(t, []string{"KYCLINK_REDIS_URL=" + server.URL}, stores, 3000, "100/s")
 }
 
 // Commands retry all requests beside each other. Each request is retried once.

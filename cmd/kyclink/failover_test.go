@@ -210,7 +210,7 @@ func failover(t *testing.T, workers []*process, rdb redis.UniversalClient, sim *
 	fixture.Eventually(t, "a third is made", func() bool { return sim.State().Links > before+n/3 })
 
 	begun := time.Now()
-	failing, cancel := context.WithTimeout(t.Context(), time.Minute)
+	failing, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	if err := fail(failing); err != nil {
 		t.Fatal(err)

@@ -111,6 +111,7 @@ func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 		return b.Counts[request.Created] == 227 && b.Counts[request.Failed] == 1
 	}
 	fixture.Eventually(t, "all have ended", ended)
+	fixture.Eventually(t, "no task is left", func() bool { return len(rdb.Keys(t.Context(), "asynq:{*}:t:*").Val()) == 0 })
 	expect(0, `"requests":2,"generations":2,"rows":4,"events":2,"tasks":0`, "", "forget", "--yes", "P-0003", "P-0005", "--json")
 	worker.signal(syscall.SIGTERM)
 	worker.exit()

@@ -112,9 +112,9 @@ func TestHealth_ReportsAQueuePausedFromOutside(t *testing.T) {
 		status, text := look(t, url)
 		return status == http.StatusServiceUnavailable && strings.Contains(text, "kyclink:default:interactive is paused")
 	})
-	if !strings.Contains(w.stderr.String(), "asynq:{kyclink:default:interactive}:paused") {
-		t.Errorf("the log does not say how to repair it:\n%s", w.stderr.String())
-	}
+	fixture.Eventually(t, "the log says how to repair it", func() bool {
+		return strings.Contains(w.stderr.String(), "asynq:{kyclink:default:interactive}:paused")
+	})
 	if err := inspector.UnpauseQueue("kyclink:default:interactive"); err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func (p *process) opsURL() string {
 // look returns the HTTP status, or 0 if there was no answer, and the body.
 func look(t testing.TB, url string) (int, string) {
 	t.Helper()
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(url)
 	if err != nil {
 		return 0, err.Error()
@@ -158,7 +158,7 @@ func TestMetrics_AgreeWithTheLedger(t *testing.T) {
 	fixture.Eventually(t, "the recovery has run, and the last attempt is counted", func() bool {
 		s = scrapeAccount(t, url)
 		return s.sum("kyclink_results_cap") == 10_000_000 && s.sum("kyclink_sweep_mended_total", `kind="orphaned"`) > 0 &&
-			s.sum("kyclink_call_duration_seconds_count") >= attempts-dying
+			s.sum("kyclink_call_duration_seconds_count") >= attempts-dying && s.sum("kyclink_attempts_total") >= attempts-dying
 	})
 	s.expect(t, uncertain, "kyclink_possible_duplicates_total", `account="default"`)
 	s.expect(t, uncertain-dying, "kyclink_attempts_total", `outcome="unknown"`)
@@ -207,7 +207,8 @@ func TestMetrics_CountCallbacksAndIntake(t *testing.T) {
 	var s scraped
 	fixture.Eventually(t, "all is done, and counted", func() bool {
 		s = scrapeAccount(t, url)
-		return s.sum("kyclink_call_duration_seconds_count") == 17 && s.sum("kyclink_callback_duration_seconds_count") == 15 &&
+		return s.sum("kyclink_requests_ended_total") == 17 && s.sum("kyclink_attempts_total") == 17 && s.sum("kyclink_call_duration_seconds_count") == 17 &&
+			s.sum("kyclink_callbacks_pending") == 0 && s.sum("kyclink_callback_attempts_total") == 15 && s.sum("kyclink_callback_duration_seconds_count") == 15 &&
 			s.sum("kyclink_intake_entries_total") == 3
 	})
 	s.expect(t, 17, "kyclink_requests_ended_total")
@@ -290,7 +291,7 @@ func TestHealth_FollowsAWorkersState(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"P-0001","fault":"hang"}]}`)
-	w := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "worker", "--simulate")
+	w := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_TIMEOUT=1m"}, "worker", "--simulate")
 	url := w.opsURL()
 	says := func(path string, status int, text string) func() bool {
 		return func() bool {

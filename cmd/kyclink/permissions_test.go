@@ -97,8 +97,8 @@ func TestPermissions_SufficeForTheWholeJob(t *testing.T) {
 	scrapeAccount(t, worker.opsURL())
 
 	produce, operate := expecter(t, p.as("producer")), expecter(t, p.as("serve"))
-	produce(0, "https://", "", "request", "--application-id", "A-1", "--callback-url", received.url(), "--wait")
-	produce(0, "https://", "", "request", "--application-id", "A-1", "--generation", "2", "--not-after", "2099-01-01T00:00:00Z", "--wait")
+	produce(0, "https://", "", "request", "--application-id", "A-1", "--callback-url", received.url(), "--wait=4m")
+	produce(0, "https://", "", "request", "--application-id", "A-1", "--generation", "2", "--not-after", "2099-01-01T00:00:00Z", "--wait=4m")
 	if t.Failed() {
 		return
 	}
@@ -152,7 +152,7 @@ func TestPermissions_SufficeInACluster(t *testing.T) {
 		return []string{"KYCLINK_REDIS_MODE=cluster", "KYCLINK_REDIS_URL=redis://kyclink-" + role + ":PASSWORD@" + node.Addr}
 	}
 	start(t, as("worker"), "worker", "--simulate")
-	expecter(t, as("producer"))(0, "https://", "", "request", "--application-id", "A-1", "--wait")
+	expecter(t, as("producer"))(0, "https://", "", "request", "--application-id", "A-1", "--wait=4m")
 	expecter(t, as("serve"))(0, "", "", "account", "status")
 	expecter(t, as("consumer"))(0, "link.created", "", "results", "read", "--group", "a")
 	refused, err := admin.ACLLog(t.Context(), 10).Result()

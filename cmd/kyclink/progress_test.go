@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -49,13 +50,15 @@ func TestProgress_FitsItsTerminal(t *testing.T) {
 	t.Parallel()
 	for _, why := range []string{"", "stuck: limit reached"} {
 		for _, width := range []int{20, 40, 80, 200} {
-			p := newProgress(&capture{}, false)
-			p.last = job.Progress{Rows: 1_000_000, All: 1_500_000, Counts: map[request.State]int{request.Waiting: 400_000}}
-			p.pace.Add(time.Now().Add(-10*time.Second), 599_000)
-			p.waits(why, "ramping")
 			var screen capture
-			p.Line = terminal.NewFixedLine(&screen, width)
-			p.Draw(p.render)
+			synctest.Test(t, func(*testing.T) { // no time passes
+				p := newProgress(&capture{}, false)
+				p.last = job.Progress{Rows: 1_000_000, All: 1_500_000, Counts: map[request.State]int{request.Waiting: 400_000}}
+				p.pace.Add(time.Now().Add(-10*time.Second), 599_000)
+				p.waits(why, "ramping")
+				p.Line = terminal.NewFixedLine(&screen, width)
+				p.Draw(p.render)
+			})
 			text := strings.TrimPrefix(screen.String(), "\r\x1b[K")
 			if n := utf8.RuneCountInString(text); n > width-3 || n < min(width-3, 60) {
 				t.Errorf("on %d columns it draws %d: %q", width, n, text)
