@@ -76,14 +76,15 @@ func TestRun_ContinuesAfterKill9(t *testing.T) {
 func TestRun_DrainsOnSignals(t *testing.T) {
 	t.Parallel()
 	for signal, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
-		// The run cannot end before the signal, because one call hangs.
-		sim, setting := upstream(t, `{"latency":"30ms","rules":[{"match":"P-0100","fault":"hang"}]}`)
+		// The run cannot end before the signal, because calls hang.
+		sim, setting := upstream(t, `{"latency":"30ms","rules":[{"match":"P-01*","fault":"hang"}]}`)
 		dir := t.TempDir()
 		in, out := write(t, filepath.Join(dir, "in.csv"), people(200)), filepath.Join(dir, "links.csv")
 		p := start(t, []string{setting, "FACEKI_TIMEOUT=1m"}, "run", in, "-o", out, "--simulate")
-		fixture.Eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 && sim.Application("P-0100").Calls == 1 })
+		fixture.Eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 && sim.State().Faults["hang"] > 0 })
 		p.signal(signal)
 		fixture.Eventually(t, "it prints that it drains the calls", func() bool { return strings.Contains(p.stderr.String(), "draining in-flight calls") })
+		fixture.Must(t, sim.SetScript(simulator.Script{})) // for calls that come after the release
 		sim.Release()
 		if got := p.exit(); got != code || !strings.Contains(p.stderr.String(), "run the same command again to continue") {
 			t.Errorf("%v: exit code %d, want %d:\n%s", signal, got, code, p.stderr.String())
@@ -199,17 +200,18 @@ func TestRun_DropsRowsThatLeftTheFile(t *testing.T) {
 
 func TestRun_StopsWhenRedisIsEmptied(t *testing.T) {
 	t.Parallel()
-	// The run cannot end before Redis is emptied, because one call hangs.
-	sim, setting := upstream(t, `{"latency":"20ms","rules":[{"match":"P-0100","fault":"hang"}]}`)
+	// The run cannot end before Redis is emptied, because calls hang.
+	sim, setting := upstream(t, `{"latency":"20ms","rules":[{"match":"P-01*","fault":"hang"}]}`)
 	server := redistest.Start(t)
 	rdb := server.Client(t)
 	dir := t.TempDir()
 	out := filepath.Join(dir, "links.csv")
 	p := start(t, []string{setting, "FACEKI_TIMEOUT=1m", "KYCLINK_REDIS_URL=" + server.URL}, "run", write(t, filepath.Join(dir, "in.csv"), people(400)), "-o", out, "--simulate")
-	fixture.Eventually(t, "the run is under way", func() bool { return sim.State().Links > 50 && sim.Application("P-0100").Calls == 1 })
+	fixture.Eventually(t, "the run is under way", func() bool { return sim.State().Links > 50 && sim.State().Faults["hang"] > 0 })
 	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
+	fixture.Must(t, sim.SetScript(simulator.Script{})) // for calls that come after the release
 	sim.Release()
 	if code := p.exit(); code != 1 || !strings.Contains(p.stderr.String(), "row 1, P-0001: Redis no longer knows what was accepted: was it emptied") {
 		t.Errorf("exit code %d:\n%s", code, p.stderr.String())
@@ -253,16 +255,17 @@ func TestRun_RetriesFailedRowsOnRequest(t *testing.T) {
 
 func TestRun_RefusesASecondRunOfOneOutput(t *testing.T) {
 	t.Parallel()
-	// The first run cannot end before the second one, because one call hangs.
-	sim, setting := upstream(t, `{"rules":[{"match":"P-0100","fault":"hang"}]}`)
+	// The first run cannot end before the second one, because calls hang.
+	sim, setting := upstream(t, `{"rules":[{"match":"P-00[5-9]*","fault":"hang"}]}`)
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(100)), filepath.Join(dir, "out.csv")
 	first := start(t, []string{setting, "FACEKI_TIMEOUT=1m"}, "run", in, "-o", out, "--simulate")
-	fixture.Eventually(t, "the first run is under way", func() bool { return sim.State().Links > 0 && sim.Application("P-0100").Calls == 1 })
+	fixture.Eventually(t, "the first run is under way", func() bool { return sim.State().Links > 0 && sim.State().Faults["hang"] > 0 })
 	code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate")
 	if code != 1 || !strings.Contains(stderr, "another") {
 		t.Errorf("the second run: exit code %d:\n%s", code, stderr)
 	}
+	fixture.Must(t, sim.SetScript(simulator.Script{})) // for calls that come after the release
 	sim.Release()
 	if code := first.exit(); code != 0 || sim.State().Links != 100 {
 		t.Errorf("the first run: exit code %d, %d links", code, sim.State().Links)

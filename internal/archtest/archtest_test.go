@@ -179,7 +179,7 @@ func testArrows() map[string][]string {
 		"internal/browsertest":      append(append(servers, "internal/apikey"), together...),
 		"internal/request":          {"internal/lua", "internal/keyspace", "internal/redistest"},
 		"internal/lua":              {"internal/redistest", "internal/embedded"},
-		"internal/config":           servers,
+		"internal/config":           append(servers, "internal/stall"),
 		"internal/logging":          servers,
 		"internal/diagnosis":        append(noun, "internal/fault"),
 		"internal/asynqx":           {"internal/linktask", "internal/redistest"},
