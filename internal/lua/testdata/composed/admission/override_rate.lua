@@ -2,8 +2,9 @@
 local CONNECT_TIMEOUT, RAMP_AFTER, ANSWER_TIMEOUT, MAX_UNLOGGED, MAX_WAIT, change_state, clock_jumped_ahead, COMMON_FIELDS, change_rate, require_fields, store_gate, DEFAULT, RAMP_TIME, USED, WAITER_TTL, read_gate, changes, settle_bucket, memo, CALLS, waiters_key, dirty, GATE, second, us, now, clock, tag, set, ms, gate do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/clock.lua

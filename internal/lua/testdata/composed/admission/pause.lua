@@ -2,8 +2,9 @@
 local CONNECT_TIMEOUT, RAMP_AFTER, ANSWER_TIMEOUT, MAX_PAUSE, MAX_UNLOGGED, MAX_WAIT, clear_probe, clock_jumped_ahead, COMMON_FIELDS, require_fields, store_gate, FIRST_PAUSE, GATE, RAMP_TIME, USED, WAITER_TTL, change_state, read_gate, RANK, changes, dirty, settle_bucket, memo, CALLS, second, us, clock, tag, now, ms, set, gate do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/clock.lua

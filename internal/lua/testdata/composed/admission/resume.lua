@@ -2,8 +2,9 @@
 local CONNECT_TIMEOUT, MAX_WAIT, RAMP_AFTER, MAX_PAUSE, REFUSAL_TTL, REFUSED_PAUSE, clear_probe, ANSWER_TIMEOUT, COMMON_FIELDS, RAMP_TIME, require_fields, store_gate, store_refusal, GATE, change_state, read_gate, refusal, FIRST_PAUSE, RANK, changes, dirty, memo, second, CALLS, clock, now, set, tag, ms, gate do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/clock.lua

@@ -2,8 +2,9 @@
 local batch_key, deadlines_key, list_ended, queued_key, ENDED, NEW_HEADER, account_key, conclude, list_for_operator, load_header, save_header, unlist_for_operator, write_record, attempts_of, header_of_new, is_new, move, parse_header, read_header, record_key, NAME, now, sections, count, HEADER, clock, memo, tag, ms, header do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

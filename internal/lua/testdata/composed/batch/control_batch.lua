@@ -2,8 +2,9 @@
 local batch_key, cancelled_key, cancelling_key, now, account_key, ms, requeued_key, schedule_feed, stop_field, clock, memo, tag do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

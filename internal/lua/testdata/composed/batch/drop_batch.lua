@@ -2,8 +2,9 @@
 local batch_deadlines_key, batch_key, cancelled_key, cancelling_key, free_numbers_key, joined_key, numbered_key, order_key, account_key, batch_names_key, may_be_empty, requeued_key, running_key, stop_field, UNUSED_FOR, now, perhaps_empty_key, clock, memo, ms, tag do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

@@ -2,8 +2,9 @@
 local account_key, batch_key, queued_key, LANE, NEW_HEADER, record_key, requeued_key, memo, HEADER, header, tag do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

@@ -2,8 +2,9 @@
 local NAME, batch_key, deadlines_key, old_key, NEW_HEADER, account_key, load_header, load_readable, move, requeue, write_record, header_of_new, is_new, now, parse_header, record_key, clock, ms, HEADER, memo, tag, header do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

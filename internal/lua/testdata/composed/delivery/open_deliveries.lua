@@ -2,8 +2,9 @@
 local deliveries_key, delivery_key, old_key, pending_key, batch_key, now, record_key, header_length, clock, parse_header, sections, ms, memo, tag do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

@@ -2,8 +2,9 @@
 local cancelled_key, deadlines_key, delivery_key, order_key, pending_key, undelivered_key, ENDED, NEW_HEADER, account_key, batch_key, deliveries_key, erase_audited, erase_deliveries, load_header, load_readable, mention_event, queued_key, requeued_key, take_mentions, unlist_for_operator, with_events, batch_row, erase, header_of_new, is_new, may_be_empty, minute_of, now, old_key, read_header, NAME, count, erase_mentions, unlist_ended, parse_header, record_key, HEADER, clock, memo, ms, header, tag do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

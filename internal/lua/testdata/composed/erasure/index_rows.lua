@@ -2,8 +2,9 @@
 local order_key, batch_row, may_be_empty, mention_rows, now, record_key, parse_header, clock, ms, memo, tag do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

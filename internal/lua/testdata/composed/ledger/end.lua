@@ -2,8 +2,9 @@
 local list_ended, queued_key, ENDED, account_key, batch_key, conclude, deadlines_key, list_for_operator, record_key, save_header, unlist_for_operator, write_record, attempts_of, move, parse_header, expired, now, count, sections, NAME, clock, memo, tag, header, ms do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

@@ -2,8 +2,9 @@
 local ENDED, NEW_HEADER, load_header, load_readable, next_chunk, batch_key, header_of_new, is_new, parse_header, record_key, order_key, clock, batch_deadlines_key, HEADER, memo, now, ms, tag, header do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

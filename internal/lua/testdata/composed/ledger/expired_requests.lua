@@ -2,8 +2,9 @@
 local now, NEW_HEADER, deadlines_key, load_header, header_of_new, is_new, parse_header, read_header, record_key, clock, ms, HEADER, tag, memo, header do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

@@ -2,8 +2,9 @@
 local CONNECT_TIMEOUT, MAX_WAIT, RAMP_AFTER, WAITER_TTL, MAX_PAUSE, MAX_UNOBSERVED, NAME, OBSERVE_EVERY, bundlers_key, ANSWER_TIMEOUT, MAX_UNLOGGED, NEW_HEADER, RAMP_TIME, calls_hang, change_state, close_for, load_header, next_chunk, next_turn, observe, rate_in_force, requeue, require_fields, stop_field, store_gate, turn_ref, FIRST_PAUSE, GATE, MAX_MISSING, header_of_new, is_new, move, parse_header, queued_key, read_gate, read_header, record_key, requeued_key, watch, RANK, account_key, close_reason, dirty, format_header, order_key, running_key, second, count, CALLS, HEADER, batch_key, changes, memo, header, clock, set, now, tag, ms, gate do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

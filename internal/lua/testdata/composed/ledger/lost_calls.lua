@@ -2,8 +2,9 @@
 local CONNECT_TIMEOUT, MAX_WAIT, NAME, RAMP_AFTER, account_key, batch_key, clear_probe, clock_stepped, queued_key, ANSWER_TIMEOUT, LANE, MAX_DRIFT, MAX_PAUSE, NEW_HEADER, RAMP_TIME, REFUSAL_TTL, abandon_probe, attempt_is_over, learn_latency, load_header, load_readable, record_key, remove_call, remove_refusal, require_fields, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, enqueue, header_of_new, is_new, is_probe, move, parse_header, refusal, store_gate, store_refusal, turn_ref, update_refusal, RANK, count, read_gate, record_change, FIRST_PAUSE, second, CALLS, close_for, close_reason, dirty, expected, changes, HEADER, memo, refusal_key, throttled, header, tag, clock, now, set, ms, gate do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

@@ -2,8 +2,9 @@
 local NAME, account_key, batch_key, NEW_HEADER, in_retry_pause, load_header, queued_key, record_key, turn_ref, enqueue, header_of_new, is_new, load_readable, move, parse_header, HEADER, tag, clock, memo, now, header, ms do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

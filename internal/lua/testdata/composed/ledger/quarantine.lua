@@ -2,8 +2,9 @@
 local CONNECT_TIMEOUT, MAX_WAIT, RAMP_AFTER, clear_probe, deadlines_key, list_ended, queued_key, ANSWER_TIMEOUT, ENDED, MAX_PAUSE, NEW_HEADER, RAMP_TIME, REFUSAL_TTL, batch_key, conclude, count_possible_duplicates, count_uncertain, is_granted, learn_latency, list_for_operator, record_key, remove_call, remove_refusal, report_signal, require_fields, unlist_for_operator, write_record, REFUSED_PAUSE, account_key, attempts_of, change_state, conclude_probe, count_outcome, is_probe, move, parse_header, refusal, store_gate, store_refusal, update_refusal, RANK, read_gate, record_change, FIRST_PAUSE, second, CALLS, NAME, close_for, close_reason, count, dirty, sections, changes, HEADER, memo, refusal_key, throttled, header, clock, tag, now, ms, set, gate do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

@@ -2,8 +2,9 @@
 local CONNECT_TIMEOUT, MAX_WAIT, RAMP_AFTER, clear_probe, gate_is_closed, ANSWER_TIMEOUT, COMMON_FIELDS, MAX_PAUSE, RAMP_TIME, REFUSAL_TTL, learn_latency, remove_call, remove_refusal, require_fields, REFUSED_PAUSE, change_state, conclude_probe, count_outcome, is_probe, report_signal, store_gate, store_refusal, update_refusal, RANK, record_change, FIRST_PAUSE, changes, memo, read_gate, refusal, second, CALLS, close_for, close_reason, dirty, refusal_key, throttled, clock, tag, ms, now, set, gate do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/clock.lua

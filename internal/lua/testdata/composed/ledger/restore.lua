@@ -2,8 +2,9 @@
 local ENDED, deadlines_key, list_ended, numbered_key, queued_key, NAME, UNUSED_FOR, batch_names_key, count_possible_duplicates, free_numbers_key, list_for_operator, load_header, may_be_empty, old_key, requeue, unlist_for_operator, batch_key, batch_number, parse_header, record_key, account_key, count, format_header, now, clock, memo, header, ms, tag do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

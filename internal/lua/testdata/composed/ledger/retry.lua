@@ -2,8 +2,9 @@
 local ENDED, batch_key, list_ended, batch_row, conclude, deadlines_key, list_for_operator, minute_of, queued_key, requeue, add_mention, attempts_of, enqueue, now, record_key, unlist_for_operator, with_earlier, write_record, account_key, parse_header, count, format_header, sections, NAME, move, clock, memo, header, tag, ms do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

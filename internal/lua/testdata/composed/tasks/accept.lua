@@ -2,8 +2,9 @@
 local ENDED, deadlines_key, old_key, order_key, NAME, NEW_HEADER, backlog_refusal, batch_refusal, joined_key, mention_rows, new_record, save_header, store_chunk, unlist_for_operator, account_key, batch_key, batch_row, enqueue, move, new_header, schedule_feed, parse_header, queued_key, record_key, stored_records, format_header, load_header, requeue, count, HEADER, clock, memo, now, tag, header, ms do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

@@ -2,8 +2,9 @@
 local NAME, order_key, queued_key, NEW_HEADER, backlog_refusal, batch_refusal, joined_key, mention_rows, new_header, new_record, store_chunk, stored_records, account_key, batch_key, batch_row, schedule_feed, count, parse_header, record_key, requeue, format_header, clock, HEADER, memo, ms, now, header, tag do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua

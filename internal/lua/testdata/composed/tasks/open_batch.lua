@@ -2,8 +2,9 @@
 local batch_deadlines_key, numbered_key, account_key, free_numbers_key, UNUSED_FOR, batch_names_key, batch_number, may_be_empty, memo, clock, batch_key, now, ms, tag do
 function memo(f)
   return setmetatable({}, { __index = function(results, x)
-    results[x] = f(x)
-    return results[x]
+    local result = f(x)
+    if type(x) ~= 'number' or x < 256 or x > 67108864 then results[x] = result end
+    return result
   end })
 end
 -- lua/keys.lua
