@@ -29,13 +29,17 @@ entry has a field for each key of the request, or one field "request" with the r
 JSON. Entries that cannot be accepted are moved to {kyclink:ACCOUNT}:rejects, with the
 reason.
 
+A worker serves the account KYCLINK_ACCOUNT. If KYCLINK_ACCOUNTS names a directory instead,
+it serves each account that has a file ACCOUNT.env in it, with settings in lines KEY=VALUE.
+
 Health and metrics are at KYCLINK_OPS_LISTEN: GET /livez, /readyz and /metrics.
 
 On SIGINT or SIGTERM, the worker starts no more calls, finishes those in flight, and
 stops.`,
 		Example: `  KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0 kyclink worker --simulate
   redis-cli XADD '{kyclink:default}:requests' '*' application_id A-1001
-  curl http://127.0.0.1:9090/metrics`,
+  curl http://127.0.0.1:9090/metrics
+  KYCLINK_ACCOUNTS=/etc/kyclink/accounts kyclink worker`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			accounts, err := config.LoadAccounts(os.Environ(), config.Needs{FaceKi: true, Redis: true, Ops: true, Simulate: simulate, Terminal: onTerminal()})
