@@ -19,12 +19,20 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
+// failedDay is when the requests of failedRequests began to fail: not so long ago that a worker
+// removes them.
+var failedDay = time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -2)
+
+// secondOf returns a time of that day.
+func secondOf(n int) string {
+	return failedDay.Add(time.Duration(n) * time.Second).Format(time.RFC3339)
+}
+
 // failedRequests creates n failed requests, F-000000 and following, half of them in the
 // batch spring and half in autumn. Every tenth failed because of its workflow's rules.
 func failedRequests(t testing.TB, rdb *redis.Client, n int) *storage.Stores {
 	t.Helper()
 	stores := storage.Of(rdb, "default")
-	day := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	batches := map[string][]request.Record{}
 	for i := range n {
 		batch, reason := "spring", "invalid_request"
@@ -34,10 +42,10 @@ func failedRequests(t testing.TB, rdb *redis.Client, n int) *storage.Stores {
 		if i%10 == 0 {
 			reason = "workflow_rules"
 		}
-		at := day.Add(time.Duration(i/3) * time.Second)
+		at := failedDay.Add(time.Duration(i/3) * time.Second)
 		batches[batch] = append(batches[batch], request.Record{
 			ApplicationID: fmt.Sprintf("F-%06d", i), State: request.Failed, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: 1,
-			AcceptedAt: day, ChangedAt: at, Content: request.Content{RedirectURL: "https://shop.example/done"},
+			AcceptedAt: failedDay, ChangedAt: at, Content: request.Content{RedirectURL: "https://shop.example/done"},
 			Outcome: request.Outcome{Run: 1, Status: request.Failed, Reason: reason, Message: "an invented message", EndedAt: at},
 		})
 	}
@@ -100,8 +108,8 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 	list(600, "--batch", "autumn")
 	list(120, "--reason", "workflow_rules")
 	list(0, "--reason", "workflow_rules", "--batch", "autumn")
-	list(900, "--since", "2026-11-01T00:01:40Z")
-	list(30, "--since", "2026-11-01T00:01:40Z", "--before", "2026-11-01T00:01:50Z")
+	list(900, "--since", secondOf(100))
+	list(30, "--since", secondOf(100), "--before", secondOf(110))
 	list(1, "F-000010", "F-000011", "--batch", "spring")
 	expect(0, "workflow_rules: an invented message", "", "failed", "list", "F-000010")
 	expect(1, "", `there is no batch "winter"`, "failed", "list", "--batch", "winter")
@@ -121,7 +129,7 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 		t.Errorf("%d are failed", got)
 	}
 
-	expect(0, "", "119 hidden", "failed", "drop", "--reason", "workflow_rules", "--since", "2026-11-01T00:00:01Z")
+	expect(0, "", "119 hidden", "failed", "drop", "--reason", "workflow_rules", "--since", secondOf(1))
 	list(1, "--reason", "workflow_rules")
 	expect(0, "", "0 hidden; 1 skipped", "failed", "drop", "F-000010")
 	expect(0, "an invented message", "", "failed", "show", "F-000010")
