@@ -57,8 +57,8 @@ func serveAccounts(ctx context.Context, accounts []config.Config, log *zap.Logge
 	return nil
 }
 
-// mostFiles is the number of files that a warning names, and of simulators.
-const mostFiles = 10
+// mostNamed is how many files, or simulators, a message names.
+const mostNamed = 10
 
 // warnOfFiles warns of files that are valid, but probably not meant so.
 func warnOfFiles(accounts []config.Config, log *zap.Logger) {
@@ -69,7 +69,7 @@ func warnOfFiles(accounts []config.Config, log *zap.Logger) {
 	}
 	for _, group := range sameClient(accounts) {
 		var files []string
-		for _, cfg := range group[:min(len(group), mostFiles)] {
+		for _, cfg := range group[:min(len(group), mostNamed)] {
 			files = append(files, cfg.File)
 		}
 		log.Warn("accounts have the same FaceKi client, and each may use up its limit: give each a FACEKI_CLIENT_ID of its own, or divide the limit among them with FACEKI_RATE and FACEKI_BURST",

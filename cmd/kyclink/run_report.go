@@ -73,7 +73,7 @@ func announce(w io.Writer, accounts ...config.Config) {
 			from = append(from, simulator)
 		}
 	}
-	if len(from) > mostFiles {
+	if len(from) > mostNamed {
 		from = []string{fmt.Sprintf("%d simulators", len(from))}
 	}
 	fmt.Fprintf(w, "kyclink: SIMULATED: links come from %s, not from FaceKi\n", strings.Join(from, " and "))
